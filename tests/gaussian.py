@@ -1,0 +1,175 @@
+"""An exact cascade: the posterior-mean denoisers of a zero-mean Gaussian image model, by dense linear algebra.
+
+With x ~ N(0, C) every distribution that the walk needs is Gaussian and known, so what the walk does can be checked
+without any training: sampling against C, denoising against the Wiener filter, and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from wavdiff import wavelets
+from wavdiff.cascade import CascadeWalk
+from wavdiff.denoiser import DetailDenoiser, LowpassDenoiser
+from wavdiff.noise import expand, preconditioning
+
+
+def smooth_covariance(side: int = 8, rms: float = 0.3, white: float = 0.1, length: float = 2.5) -> Tensor:
+    """(side^2, side^2) covariance of a stationary model: exp(-distance / length) with a share of white."""
+    grid = torch.arange(side, dtype=torch.float64)
+    points = torch.cartesian_prod(grid, grid)
+    return rms**2 * ((1 - white) * (-torch.cdist(points, points) / length).exp() + white * torch.eye(side**2))
+
+
+def split_matrix(side: int, wavelet: str) -> Tensor:
+    """(side^2, side^2) matrix of one wavelet step on flattened images: the coarse image first, then the details."""
+    basis = torch.eye(side**2, dtype=torch.float64).reshape(-1, 1, side, side)
+    return torch.cat([part.flatten(1) for part in wavelets.split(basis, wavelet)], dim=1).T
+
+
+def wiener(covariance: Tensor, level: float) -> Tensor:
+    """Matrix of E[x | x + level * n] for x ~ N(0, covariance)."""
+    noisy = covariance + level**2 * torch.eye(len(covariance), dtype=covariance.dtype)
+    return torch.linalg.solve(noisy, covariance).T
+
+
+def rows(images: Tensor) -> Tensor:
+    """(B, C, h, w) as (B, C h w), float64."""
+    return images.double().flatten(1)
+
+
+def raw_outputs(denoised: Tensor, y: Tensor, levels: Tensor) -> Tensor:
+    """F of the EDM preconditioning from the denoised image; zero where the level is zero."""
+    c_skip, c_out, _ = preconditioning(levels)
+    return (denoised - expand(c_skip, y) * y) / expand(c_out, y).clamp(min=1e-12)
+
+
+def by_level(levels: Tensor, inputs: Tensor, operator: Callable[[float], Tensor]) -> Tensor:
+    """Apply `operator(level)` (m, n) to each row of `inputs` (B, n) by its level."""
+    result = None
+    for level in levels.unique():
+        image = inputs @ operator(float(level)).T
+        result = image if result is None else torch.where(levels[:, None] == level, image, result)
+    assert result is not None
+    return result
+
+
+class GaussianLowpass(LowpassDenoiser):
+    """E[x_J | y_J] for x_J ~ N(0, covariance)."""
+
+    def __init__(self, covariance: Tensor) -> None:
+        super().__init__(nn.Identity(), float(covariance.diagonal().mean().sqrt()))
+        self.covariance = covariance
+
+    def output(self, noisy: Tensor, levels: Tensor) -> Tensor:
+        unit = self.covariance / self.std**2
+        mean = by_level(levels, rows(noisy), lambda u: wiener(unit, u)).reshape(noisy.shape)
+        return raw_outputs(mean, noisy.double(), levels.double()).to(noisy.dtype)
+
+
+class GaussianDetails(DetailDenoiser):
+    """E[d | noisy d, x exact], or E[(d, x) | noisy d, noisy x] for a jointly Gaussian pair, the coarse x first."""
+
+    def __init__(self, joint: Tensor, coarse_size: int, coarse_std: float) -> None:
+        super().__init__(nn.Identity(), float(joint.diagonal()[coarse_size:].mean().sqrt()), coarse_std)
+        self.joint = joint
+        coarse, cross = joint[:coarse_size, :coarse_size], joint[:coarse_size, coarse_size:]
+        self.regression = torch.linalg.solve(coarse, cross).T  # E[d | x] = regression x
+        self.conditional = joint[coarse_size:, coarse_size:] - self.regression @ cross
+
+    def output(
+        self, noisy: Tensor, levels: Tensor, coarse: Tensor, noisy_coarse: Tensor, coarse_levels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        y, x = rows(noisy), rows(coarse) / self.std
+        if not coarse_levels.any():
+            guess = x @ self.regression.T
+            unit = self.conditional / self.std**2
+            mean = guess + by_level(levels, y - guess, lambda u: wiener(unit, u))
+            raw = raw_outputs(mean.reshape(noisy.shape), noisy.double(), levels.double())
+            return raw.to(noisy.dtype), torch.zeros_like(coarse)
+        if not torch.equal(levels, coarse_levels):
+            raise NotImplementedError("the coarse image is observed at the noise level of the details")
+        observed = torch.cat([rows(noisy_coarse) / self.std, y], dim=1)
+        both = by_level(levels, observed, lambda u: wiener(self.joint / self.std**2, u))
+        size = x.shape[1]
+        raw = raw_outputs(both[:, size:].reshape(noisy.shape), noisy.double(), levels.double())
+        # corrected = coarse + std c_out F_coarse
+        _, c_out, _ = preconditioning(coarse_levels.double())
+        correction = (both[:, :size] - x).reshape(coarse.shape) / expand(c_out, coarse.double())
+        return raw.to(noisy.dtype), correction.to(coarse.dtype)
+
+
+class GaussianCascade(CascadeWalk):
+    """The walk with exact denoisers of N(0, covariance) on side x side gray images; float64."""
+
+    def __init__(
+        self,
+        covariance: Tensor | None = None,
+        *,
+        side: int = 8,
+        levels: int = 2,
+        wavelet: str = "haar",
+        conditioning_augmentation: bool = True,
+    ) -> None:
+        self.side, self.wavelet = side, wavelet
+        self.conditioning_augmentation = conditioning_augmentation
+        self.covariance = smooth_covariance(side) if covariance is None else covariance
+        self.coarse_covariances = [self.covariance]  # of x_0, x_1, ..., x_J
+        joints = []
+        for scale in range(levels):
+            matrix = split_matrix(side // 2**scale, wavelet)
+            joints.append(matrix @ self.coarse_covariances[-1] @ matrix.T)
+            size = len(matrix) // 4
+            self.coarse_covariances.append(joints[-1][:size, :size])
+        self.lowpass = GaussianLowpass(self.coarse_covariances[-1])
+        self.details = [GaussianDetails(joint, len(joint) // 4, self.lowpass.std) for joint in joints]
+
+    def _like(self) -> Tensor:
+        return torch.zeros((), dtype=torch.float64)
+
+    def draw(self, count: int, seed: int = 0) -> Tensor:
+        """(count, 1, side, side) exact draws of the model."""
+        generator = torch.Generator().manual_seed(seed)
+        white = torch.randn(count, self.side**2, generator=generator, dtype=torch.float64)
+        return (white @ torch.linalg.cholesky(self.covariance).T).reshape(count, 1, self.side, self.side)
+
+    def factorised_posterior(self, noisy: Tensor, level: float) -> tuple[Tensor, Tensor]:
+        """Mean (side^2,) and covariance of p(x_J | y_J) prod_j p(d_j | noisy d_j, x_j), for one image (1, 1, H, W)."""
+        pyramid = wavelets.decompose(noisy.double(), self.levels, self.wavelet)
+        prior = self.coarse_covariances[-1]
+        filter_ = wiener(prior, level / 2**self.levels)
+        mean, covariance = filter_ @ pyramid.coarse.flatten(), prior - filter_ @ prior
+        for scale in range(self.levels - 1, -1, -1):
+            details = self.details[scale]
+            gain = wiener(details.conditional, level / 2 ** (scale + 1))
+            rest = torch.eye(len(gain), dtype=gain.dtype) - gain
+            # d = rest regression x + gain y + N(0, conditional - gain conditional)
+            slope = rest @ details.regression
+            stacked = torch.cat([torch.eye(len(mean), dtype=gain.dtype), slope])
+            offset = torch.cat([torch.zeros_like(mean), gain @ pyramid.details[scale].flatten()])
+            joint = stacked @ covariance @ stacked.T
+            size = len(mean)
+            joint[size:, size:] += rest @ details.conditional
+            back = torch.linalg.inv(split_matrix(self.side // 2**scale, self.wavelet))
+            mean, covariance = back @ (stacked @ mean + offset), back @ joint @ back.T
+        return mean, covariance
+
+
+def worst_and_mean_score(samples: Tensor, mean: Tensor, covariance: Tensor) -> tuple[float, float, float]:
+    """How far the sample mean and covariance are from the true ones, in standard errors.
+
+    Samples (N, n) are whitened with the true law; then each entry of the sample covariance has standard error
+    sqrt(1 / N), on the diagonal sqrt(2 / N), and each mean sqrt(1 / N).
+
+    Returns:
+        Largest score of a covariance entry, mean square score of them (expected: 1), largest score of a mean.
+    """
+    count, size = samples.shape
+    white = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), (samples.double() - mean).T, upper=False)
+    error = white @ white.T / count - torch.eye(size, dtype=torch.float64)
+    scores = error * count**0.5 / (1 + torch.eye(size, dtype=torch.float64)).sqrt()
+    entries = scores[torch.ones(size, size, dtype=torch.bool).tril()]
+    return float(entries.abs().max()), float(entries.square().mean()), float((white.mean(1) * count**0.5).abs().max())

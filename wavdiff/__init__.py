@@ -1,0 +1,67 @@
+"""Small, local, honest image priors: one wavelet cascade of denoisers that draws, denoises and enlarges images.
+
+Conventions, everywhere in the library:
+
+- Images are (B, C, H, W), float32, in [-1, 1]; files, the command line's `--sigma` and the functions named here that
+  take `sigma` speak [0, 1].
+- A scale is counted from fine to coarse: the image is x_0, x_j has half the side of x_{j-1}, x_J is the low-pass
+  image. The wavelet transform is range-preserving: x_j has the range of an image, and white noise of standard
+  deviation s on the image arrives with s / 2^j at scale j.
+- Noise levels are standard deviations in the units of the tensor they belong to.
+- Image k of seed s depends on s + k alone: not on the batch size, nor on the number of processes.
+
+Four verbs:
+
+    import wavdiff
+    faces = wavdiff.load("faces")
+    new = wavdiff.sample(faces, n=4, seed=0)
+    clean = wavdiff.denoise(faces, noisy, sigma=0.1)
+    large = wavdiff.upscale(faces, small, factor=2)
+    wavdiff.train("tiny", out="runs/mine", data="pictures/")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load": "wavdiff.api",
+    "sample": "wavdiff.api",
+    "denoise": "wavdiff.api",
+    "upscale": "wavdiff.api",
+    "train": "wavdiff.api",
+    "WaveletCascade": "wavdiff.cascade",
+    "WaveletCascadePipeline": "wavdiff.diffusion_pipeline",
+    "Ladder": "wavdiff.solvers",
+    "WavdiffError": "wavdiff.errors",
+}
+
+__all__ = [
+    "Ladder",
+    "WavdiffError",
+    "WaveletCascade",
+    "WaveletCascadePipeline",
+    "__version__",
+    "denoise",
+    "load",
+    "sample",
+    "train",
+    "upscale",
+]
+
+if TYPE_CHECKING:
+    from wavdiff.api import denoise, load, sample, train, upscale
+    from wavdiff.cascade import WaveletCascade
+    from wavdiff.diffusion_pipeline import WaveletCascadePipeline
+    from wavdiff.errors import WavdiffError
+    from wavdiff.solvers import Ladder
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `wavdiff --help` does not wait for torch."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'wavdiff' has no attribute {name!r}")

@@ -1,0 +1,367 @@
+"""A training run's configuration: frozen dataclasses, validated when made, to and from YAML.
+
+A file names only what differs from the defaults; `--set section.name=value` overrides single values; unknown names are
+errors. Lengths are in pixels, noise levels in [0, 1] image units unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wavdiff.errors import WavdiffError
+
+
+def _require(condition: bool, rule: str, value: object) -> None:
+    if not condition:
+        raise WavdiffError(f"configuration: {rule}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """One network: `kind` "local" uses depth = number of convolutions and `receptive_field`; "global" uses
+    depth = residual blocks per resolution, `stages` and `growth` (see `networks`)."""
+
+    kind: str = "local"
+    width: int = 64
+    depth: int = 10
+    receptive_field: int = 13
+    stages: int = 2
+    growth: float = 1.5
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.kind in ("local", "global"), "network kind must be 'local' or 'global'", self.kind)
+        _require(1 <= self.width <= 4096, "network width must be in [1, 4096]", self.width)
+        _require(1 <= self.depth <= 1000, "network depth must be in [1, 1000]", self.depth)
+        _require(self.stages >= 1, "network stages must be at least 1", self.stages)
+        _require(0 < self.growth < float("inf"), "network growth must be positive", self.growth)
+        _require(0 <= self.dropout < 1, "network dropout must be in [0, 1)", self.dropout)
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that this kind of network takes, with its kind."""
+        names = {
+            "local": ("kind", "width", "depth", "receptive_field", "dropout"),
+            "global": ("kind", "width", "depth", "stages", "growth", "dropout"),
+        }[self.kind]
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The cascade: image size (H, W), channels, wavelet, number of levels, and its networks.
+
+    `details` is used at every scale. `ladders` are the default noise ladders of `sample`.
+    """
+
+    image_size: tuple[int, int] = (32, 32)
+    channels: int = 1
+    wavelet: str = "haar"
+    levels: int = 1
+    lowpass: NetworkConfig = NetworkConfig(kind="global", width=32, depth=1)
+    details: NetworkConfig = NetworkConfig(width=32, depth=6, receptive_field=9)
+    conditioning_augmentation: bool = True
+    ladders: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(self.channels in (1, 3), "model.channels must be 1 (gray) or 3 (RGB)", self.channels)
+        _require(0 <= self.levels <= 10, "model.levels must be in [0, 10]", self.levels)
+        for side in self.image_size:
+            _require(
+                side >= 2**self.levels and side % 2**self.levels == 0,
+                f"model.image_size must be multiples of 2**levels = {2**self.levels}",
+                self.image_size,
+            )
+        _require(set(self.ladders) <= {"lowpass", "details"}, "model.ladders has lowpass and details", self.ladders)
+        for name, settings in self.ladders.items():
+            _check_ladder(f"model.ladders.{name}", settings)
+
+
+def _check_ladder(name: str, settings: Any) -> None:
+    from wavdiff.solvers import Ladder
+
+    try:
+        Ladder(**settings)
+    except (TypeError, WavdiffError) as error:
+        raise WavdiffError(f"configuration: {name} is no ladder ({error}), got {settings!r}") from error
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Changes of training images, made before the wavelet transform (see `data.Augmentation`).
+
+    `calm_strength` scales them for the part of a batch that teaches synthesis, so that samples are not drawn shifted
+    and zoomed while denoising still learns from many variants.
+    """
+
+    flip: bool = False
+    shift: float = 0.0
+    zoom: float = 0.0
+    contrast: float = 0.0
+    brightness: float = 0.0
+    rotate90: bool = False
+    calm_strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, upper in (("shift", float("inf")), ("zoom", 1.0), ("contrast", 1.0), ("brightness", float("inf"))):
+            value = getattr(self, name)
+            _require(0 <= value < upper, f"data.augmentation.{name} must be in [0, {upper:g})", value)
+        _require(0 <= self.calm_strength <= 1, "data.augmentation.calm_strength must be in [0, 1]", self.calm_strength)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images come from and how they are cut.
+
+    `crop` is the side of the centred source square (None: the largest); `pad` puts small images on a black canvas
+    instead. `validation` names persons or other groups of the source kept out of training, to choose settings on.
+    `note` goes into the model card: what these data can and cannot teach.
+    """
+
+    name: str = "faces"
+    data_dir: str | None = None
+    crop: int | None = None
+    pad: bool = False
+    validation: tuple[str, ...] = ()
+    heldout_limit: int = 256
+    note: str = ""
+    workers: int = 0
+    augmentation: AugmentationConfig = AugmentationConfig()
+
+    def __post_init__(self) -> None:
+        _require(self.crop is None or self.crop >= 1, "data.crop must be at least 1", self.crop)
+        _require(self.heldout_limit >= 1, "data.heldout_limit must be at least 1", self.heldout_limit)
+        _require(self.workers >= 0, "data.workers must be at least 0", self.workers)
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Training noise levels (see `noise.NoiseDistribution`); `denoising_fraction` of a batch teaches denoising."""
+
+    image_min: float = 0.008
+    image_max: float = 0.7
+    log_mean: float = -0.4
+    log_std: float = 1.5
+    top_fraction: float = 0.25
+    denoising_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.image_min < self.image_max < float("inf"),
+            "noise needs 0 < noise.image_min < noise.image_max",
+            (self.image_min, self.image_max),
+        )
+        _require(0 <= self.log_std < float("inf"), "noise.log_std must be at least 0", self.log_std)
+        _require(0 <= self.top_fraction <= 1, "noise.top_fraction must be in [0, 1]", self.top_fraction)
+        _require(
+            0 <= self.denoising_fraction <= 1, "noise.denoising_fraction must be in [0, 1]", self.denoising_fraction
+        )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The loop. `batch_size` is the global batch of one optimiser step, over processes and accumulation.
+
+    `scale_steps` lets a scale ("low", "0", ...) train for another number of steps than `steps`; each scale has its own
+    cosine schedule, which ends where its training ends. `low_repeats`: independent noise draws of every image for the
+    (cheap) low-pass network. `detail_crop`: side of the random crops of x_0 on which detail networks are trained
+    (None: whole images). `precision`: "auto" is bf16 where the device has it fast, else float32.
+    """
+
+    steps: int = 1000
+    scale_steps: dict[str, int] = field(default_factory=dict)
+    batch_size: int = 32
+    accumulation: int = 1
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.999
+    ema_power: float = 0.75
+    low_repeats: int = 1
+    detail_crop: int | None = None
+    precision: str = "auto"
+    seed: int = 0
+    log_every: int = 10
+    evaluate_every: int = 500
+    sample_every: int = 500
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every", "keep_checkpoints"):
+            _require(getattr(self, name) >= 1, f"training.{name} must be at least 1", getattr(self, name))
+        for name in ("evaluate_every", "sample_every", "warmup_steps"):
+            _require(getattr(self, name) >= 0, f"training.{name} must be at least 0 (0: never)", getattr(self, name))
+        for name, steps in self.scale_steps.items():
+            valid = isinstance(name, str) and isinstance(steps, int) and steps >= 1
+            _require(valid, "training.scale_steps maps scales to steps of at least 1", self.scale_steps)
+        _require(self.low_repeats >= 1, "training.low_repeats must be at least 1", self.low_repeats)
+        _require(
+            self.batch_size % self.accumulation == 0,
+            "training.batch_size must be a multiple of training.accumulation",
+            (self.batch_size, self.accumulation),
+        )
+        _require(0 < self.learning_rate < float("inf"), "training.learning_rate must be positive", self.learning_rate)
+        _require(0 <= self.weight_decay < float("inf"), "training.weight_decay must be at least 0", self.weight_decay)
+        _require(self.seed >= 0, "training.seed must be at least 0", self.seed)
+        _require(self.gradient_clip > 0, "training.gradient_clip must be positive", self.gradient_clip)
+        _require(0 < self.ema_decay < 1, "training.ema_decay must be in (0, 1)", self.ema_decay)
+        _require(
+            self.precision in ("auto", "float32", "bf16"),
+            "training.precision must be auto, float32 or bf16",
+            self.precision,
+        )
+
+    def steps_of(self, scale: str) -> int:
+        """Optimiser steps of one scale."""
+        return self.scale_steps.get(scale, self.steps)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything `wavdiff train` needs besides the output folder."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    noise: NoiseConfig = NoiseConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def __post_init__(self) -> None:
+        model, training = self.model, self.training
+        scales = ["low", *(str(scale) for scale in range(model.levels - 1, -1, -1))]
+        _require(
+            set(training.scale_steps) <= set(scales),
+            f"training.scale_steps has scales among {', '.join(scales)}",
+            training.scale_steps,
+        )
+        crop, step = training.detail_crop, 2**model.levels
+        _require(
+            crop is None or (crop >= step and crop % step == 0 and crop <= min(model.image_size)),
+            f"training.detail_crop must be a multiple of 2**levels = {step}, at most the image's smaller side",
+            crop,
+        )
+
+
+def _convert(annotation: Any, value: Any, where: str) -> Any:
+    """`value` from YAML as `annotation`, or a WavdiffError that names `where`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return _convert(next(option for option in arguments if option is not type(None)), value, where)
+    if dataclasses.is_dataclass(annotation):
+        if not isinstance(value, dict):
+            raise WavdiffError(f"configuration: {where} must be a mapping, got {value!r}")
+        return _from_mapping(typing.cast(type, annotation), value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            value = [value] * 2 if isinstance(value, int) and Ellipsis not in arguments else value
+        if not isinstance(value, (list, tuple)) or (Ellipsis not in arguments and len(value) != len(arguments)):
+            raise WavdiffError(f"configuration: {where} must be a list of {len(arguments)} values, got {value!r}")
+        return tuple(_convert(arguments[0], item, where) for item in value)
+    if origin is dict and isinstance(value, dict):  # YAML reads the name of scale 0 as a number
+        return {str(key): item for key, item in value.items()}
+    if annotation is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if annotation is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    target = origin or annotation
+    if not isinstance(value, target) or (isinstance(value, bool) and target is not bool):
+        raise WavdiffError(f"configuration: {where} must be of type {target.__name__}, got {value!r}")
+    return value
+
+
+def _from_mapping(kind: type, mapping: dict[str, Any], where: str = "") -> Any:
+    hints = typing.get_type_hints(kind)
+    unknown = [str(name) for name in mapping if name not in hints]
+    if unknown:
+        place = where or "the file"
+        raise WavdiffError(f"configuration: {place} has no setting {unknown[0]!r}; known: {', '.join(hints)}")
+    prefix = f"{where}." if where else ""
+    return kind(**{name: _convert(hints[name], value, prefix + name) for name, value in mapping.items()})
+
+
+def _merge(base: dict[str, Any], name: str, value: Any) -> None:
+    *path, last = name.split(".")
+    for part in path:
+        base = base.setdefault(part, {})
+        if not isinstance(base, dict):
+            raise WavdiffError(f"configuration: {name} names something inside a value")
+    base[last] = value
+
+
+def from_mapping(mapping: dict[str, Any], overrides: list[str] | None = None) -> RunConfig:
+    """A configuration from a (YAML) mapping and overrides "section.name=value", whose values are YAML.
+
+    Raises:
+        WavdiffError: an unknown name, a wrong type or a value out of range; the message names it.
+    """
+    mapping = yaml.safe_load(yaml.safe_dump(mapping)) or {}
+    for override in overrides or []:
+        name, separator, text = override.partition("=")
+        if not separator:
+            raise WavdiffError(f"--set takes section.name=value, got {override!r}")
+        try:
+            _merge(mapping, name.strip(), yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise WavdiffError(f"--set {name}: {text!r} is not a YAML value") from error
+    result: RunConfig = _from_mapping(RunConfig, mapping)
+    return result
+
+
+def to_mapping(config: RunConfig) -> dict[str, Any]:
+    """The whole configuration as plain lists, dicts and numbers."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    result: dict[str, Any] = plain(dataclasses.asdict(config))
+    return result
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The whole configuration as YAML."""
+    return yaml.safe_dump(to_mapping(config), sort_keys=False)
+
+
+def preset_folders() -> list[Path]:
+    """Folders searched for the configurations that ship: the checkout's configs/ and the installed package's."""
+    import sys
+
+    return [Path(__file__).parent.parent / "configs", Path(sys.prefix) / "share" / "wavdiff" / "configs"]
+
+
+def read_mapping(source: str | Path) -> dict[str, Any]:
+    """The mapping of a YAML file, or of a shipped configuration by name ("tiny", "faces", ...).
+
+    Raises:
+        WavdiffError: no such file or preset, or not a YAML mapping.
+    """
+    path = Path(source)
+    if not path.suffix and not path.exists():
+        found = [folder / f"{source}.yaml" for folder in preset_folders() if (folder / f"{source}.yaml").is_file()]
+        if not found:
+            names = sorted({file.stem for folder in preset_folders() for file in folder.glob("*.yaml")})
+            raise WavdiffError(f"--config {source}: no such file, and no preset of that name ({', '.join(names)})")
+        path = found[0]
+    try:
+        mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WavdiffError(f"--config {source}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise WavdiffError(f"--config {source}: is not YAML ({str(error).splitlines()[0]})") from error
+    if not isinstance(mapping, dict):
+        raise WavdiffError(f"--config {source}: must hold a mapping of sections, got {type(mapping).__name__}")
+    return mapping

@@ -1,0 +1,24 @@
+"""Images to learn from: sources by name or folder, training examples, and the order in which they come.
+
+A *source* is a sequence of 8-bit images with a split that never moves: by person for ``faces``, the official ones for
+``fashion-mnist`` and ``celeba``, a stable hash of the path for a folder. An *example* is one image cropped, resized
+and augmented to the size of the model; all its chance lies in one integer, its seed. The *order* is a function of the
+step number alone, so that an interrupted run continues with exactly the images that it would have seen.
+"""
+
+from wavdiff.data.catalog import SOURCE_NAMES, open_source
+from wavdiff.data.examples import Augmentation, ExampleDataset, crop_example, heldout_batch
+from wavdiff.data.order import StatelessBatchSampler
+from wavdiff.data.source import ImageSource, Split
+
+__all__ = [
+    "SOURCE_NAMES",
+    "Augmentation",
+    "ExampleDataset",
+    "ImageSource",
+    "Split",
+    "StatelessBatchSampler",
+    "crop_example",
+    "heldout_batch",
+    "open_source",
+]

@@ -1,0 +1,62 @@
+"""From a name or a folder to a source of images."""
+
+from pathlib import Path
+from typing import get_args
+
+from wavdiff.data.celeba import open_celeba
+from wavdiff.data.faces import open_faces
+from wavdiff.data.fashion import open_fashion
+from wavdiff.data.folder import open_folder
+from wavdiff.data.source import ImageSource, Split
+from wavdiff.errors import WavdiffError
+
+SOURCE_NAMES = ("celeba", "faces", "fashion-mnist")
+
+
+def open_source(
+    name: str,
+    split: Split,
+    data_dir: Path | None = None,
+    channels: int = 1,
+    validation: tuple[str, ...] = (),
+) -> ImageSource:
+    """Open one split of a source of images.
+
+    Args:
+        name: "faces" (ORL/AT&T), "fashion-mnist", "celeba", or the path of a folder of images. A folder that has one
+            of these names is written "./faces".
+        split: "train", "heldout" (never trained on, never used for a choice), or "validation": for ``faces`` the
+            people named in ``validation``, for ``celeba`` the official validation images.
+        data_dir: where the files of a named source lie, if not in the usual place.
+        channels: 1 for gray (the mean of RGB) or 3; gray files stay gray.
+        validation: for ``faces``, people such as "s33" taken out of the training split, for choosing settings.
+
+    Returns:
+        The source.
+
+    Raises:
+        WavdiffError: an unknown name, a missing or damaged file, an empty split, or an option that the source lacks.
+    """
+    if split not in get_args(Split):
+        raise WavdiffError(f"split must be one of {', '.join(get_args(Split))}, not {split!r}")
+    if channels not in (1, 3):
+        raise WavdiffError(f"channels must be 1 (gray) or 3 (RGB), not {channels}")
+    if validation and name != "faces":
+        raise WavdiffError(f"validation: only the source 'faces' has people to leave out; {name!r} was asked for")
+    if split == "validation" and name not in ("faces", "celeba"):
+        raise WavdiffError(f"split: {name!r} has the splits train and heldout, not validation")
+    if name == "faces":
+        return open_faces(split, data_dir, validation)
+    if name == "fashion-mnist":
+        return open_fashion(split, data_dir)
+    if name == "celeba":
+        return open_celeba(split, data_dir, channels)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "no such folder"
+        raise WavdiffError(
+            f"data: {name!r}: {what}; expected one of the names {', '.join(SOURCE_NAMES)} or a folder of images"
+        )
+    if data_dir is not None:
+        raise WavdiffError(f"data_dir: is for the sources {', '.join(SOURCE_NAMES)}; {name!r} is a folder itself")
+    return open_folder(folder, split, channels)

@@ -1,0 +1,91 @@
+"""The order of training, as a function of the step number alone.
+
+Position ``p = step * batch_size + place`` runs through epochs without a gap: epoch ``p // length``, whose images are
+shuffled by a generator seeded with (seed, epoch), and place ``p % length`` in it. Nothing is remembered between steps,
+so a run that starts at step k sees what an uninterrupted run sees from step k on.
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from wavdiff.data.examples import ExampleKey
+from wavdiff.errors import WavdiffError
+
+
+class StatelessBatchSampler(torch.utils.data.Sampler[list[ExampleKey]]):
+    """Batches of keys for :class:`~wavdiff.data.examples.ExampleDataset`, from one step to another.
+
+    Args:
+        length: number of images.
+        batch_size: examples per step.
+        seed: the seed of the whole run.
+        start: the first step.
+        total: the step to stop before.
+        strong_fraction: the part of every batch, in [0, 1], that is augmented at strength 1: its first
+            ``round(batch_size * strong_fraction)`` examples.
+        calm_strength: the strength of augmentation of the others, in [0, 1].
+
+    Raises:
+        WavdiffError: an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int = 0,
+        start: int = 0,
+        total: int = 0,
+        strong_fraction: float = 1.0,
+        calm_strength: float = 0.0,
+    ) -> None:
+        for name, value, least in (("length", length, 1), ("batch_size", batch_size, 1), ("start", start, 0)):
+            if value < least:
+                raise WavdiffError(f"{name} must be at least {least}, not {value}")
+        if seed < 0:
+            raise WavdiffError(f"seed must be at least 0, not {seed}")
+        for name, part in (("strong_fraction", strong_fraction), ("calm_strength", calm_strength)):
+            if not 0 <= part <= 1:
+                raise WavdiffError(f"{name} must be within 0 and 1, not {part}")
+        self.length = length
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start = start
+        self.total = total
+        self.strong_count = round(batch_size * strong_fraction)
+        self.calm_strength = calm_strength
+        self.drop_last = False  # asked for by loaders that shard batches over processes
+
+    def __len__(self) -> int:
+        """Count the batches."""
+        return max(0, self.total - self.start)
+
+    def __iter__(self) -> Iterator[list[ExampleKey]]:
+        """Give the batch of keys of every step."""
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        for step in range(self.start, self.total):
+            batch: list[ExampleKey] = []
+            for place in range(self.batch_size):
+                position = step * self.batch_size + place
+                if position // self.length != epoch:
+                    epoch = position // self.length
+                    order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+                strength = 1.0 if place < self.strong_count else self.calm_strength
+                batch.append((int(order[position % self.length]), example_seed(self.seed, position), strength))
+            yield batch
+
+
+def example_seed(seed: int, position: int) -> int:
+    """Give the seed of one example's chance.
+
+    Args:
+        seed: the seed of the run.
+        position: the example's position in the run, counted over all steps.
+
+    Returns:
+        64 bits, the same on every machine.
+    """
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{position}".encode(), digest_size=8).digest(), "little")

@@ -1,0 +1,124 @@
+"""The one sampling loop, around diffusers' schedulers.
+
+Every scale is solved in standardised units with sigma_data = 1, so one ladder serves all of them: the reverse process
+starts at a standardised noise level and ends at zero. Starting at the top with pure noise draws a sample; starting at a
+lower level with a noisy observation draws from the posterior, because the observation *is* the forward process at its
+noise level.
+
+The schedulers are diffusers' own: `EDMDPMSolverMultistepScheduler` (DPM-Solver++ 2M, deterministic, or its SDE
+variant), `EDMEulerScheduler` and `HeunDiscreteScheduler` put on the same ladder. Randomness comes from one generator
+per image.
+
+Sources: Karras et al. 2022 (arXiv 2206.00364); Lu et al., "DPM-Solver++" (arXiv 2211.01095).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from wavdiff.errors import WavdiffError
+from wavdiff.noise import SIGMA_MAX, expand, preconditioning
+
+Solver = Literal["dpm", "sde-dpm", "heun", "euler"]
+SOLVERS: tuple[str, ...] = get_args(Solver)
+RawOutput = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Noise levels a scale walks down, and the solver that walks.
+
+    Attributes:
+        steps: levels on the ladder; "heun" makes 2 steps - 1 network calls, the others one a step.
+        solver: "dpm" (DPM-Solver++ 2M), "sde-dpm" (the same, stochastic), "heun" or "euler".
+        sigma_max: first level, standardised units.
+        sigma_min: last level before zero, standardised units.
+        rho: how strongly levels crowd at the bottom (Karras et al. 2022, eq. 5).
+    """
+
+    steps: int = 18
+    solver: Solver = "dpm"
+    sigma_max: float = SIGMA_MAX
+    sigma_min: float = 0.01
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        if self.solver not in SOLVERS:
+            raise WavdiffError(f"solver must be one of {', '.join(SOLVERS)}, got {self.solver!r}")
+        if self.steps < 1:
+            raise WavdiffError(f"steps must be at least 1, got {self.steps}")
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise WavdiffError(f"the ladder needs 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
+
+    @property
+    def calls(self) -> int:
+        """Network calls that one walk makes."""
+        return 2 * self.steps - 1 if self.solver == "heun" else self.steps
+
+
+def make_scheduler(ladder: Ladder) -> Any:
+    """A diffusers scheduler with its timesteps set to the ladder."""
+    from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler, HeunDiscreteScheduler
+
+    settings = {"sigma_min": ladder.sigma_min, "sigma_max": ladder.sigma_max, "sigma_data": 1.0, "rho": ladder.rho}
+    scheduler: Any
+    if ladder.solver in ("dpm", "sde-dpm"):
+        algorithm = "dpmsolver++" if ladder.solver == "dpm" else "sde-dpmsolver++"
+        scheduler = EDMDPMSolverMultistepScheduler(**settings, algorithm_type=algorithm)
+        scheduler.set_timesteps(ladder.steps)
+        return scheduler
+    scheduler = EDMEulerScheduler(**settings)
+    scheduler.set_timesteps(ladder.steps)
+    if ladder.solver == "heun":
+        # diffusers' Heun derives its levels from betas; given the EDM ladder in its own layout, it steps along that.
+        sigmas = scheduler.sigmas
+        scheduler = HeunDiscreteScheduler(prediction_type="sample")
+        scheduler.set_timesteps(ladder.steps)
+        scheduler.sigmas = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])
+        scheduler.set_begin_index(0)
+    return scheduler
+
+
+def draw_noise(shape: Sequence[int], generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
+    """Standard normal noise (B, *shape), image k from generator k, so that batches do not change an image."""
+    noise = [torch.randn(tuple(shape), generator=generator, device=generator.device) for generator in generators]
+    return torch.stack(noise).to(like)
+
+
+def solve(raw_output: RawOutput, start: Tensor, ladder: Ladder, generators: Sequence[torch.Generator]) -> Tensor:
+    """Walk from `start` down the ladder to noise level zero.
+
+    Args:
+        raw_output: F(y, u) of the EDM preconditioning with sigma_data = 1, for y (B, C, H, W) and levels u (B,).
+        start: the state at noise level `ladder.sigma_max`, standardised units, (B, C, H, W).
+        ladder: levels and solver.
+        generators: one per image; only "sde-dpm" draws from them.
+
+    Returns:
+        A sample (B, C, H, W), standardised units.
+    """
+    scheduler = make_scheduler(ladder)
+    state = start
+    for index, timestep in enumerate(scheduler.timesteps):
+        # The network scales its own input; the scheduler wants to be asked all the same.
+        scheduler.scale_model_input(state, timestep)
+        heun = ladder.solver == "heun"
+        # diffusers' Heun evaluates rung 0 once, then every rung twice: its list of levels is offset by one there.
+        sigma = scheduler.sigmas[index]
+        levels = torch.full((state.shape[0],), float(sigma), dtype=state.dtype, device=state.device)
+        output = raw_output(state, levels)
+        if heun:
+            c_skip, c_out, _ = preconditioning(levels)
+            output = expand(c_skip, state) * state + expand(c_out, state) * output
+            state = scheduler.step(output, timestep, state, return_dict=False)[0]
+        elif ladder.solver == "euler":
+            state = scheduler.step(output, timestep, state, return_dict=False)[0]
+        else:
+            source = list(generators) if ladder.solver == "sde-dpm" else None
+            state = scheduler.step(output, timestep, state, generator=source, return_dict=False)[0]
+    return state

@@ -1,0 +1,1 @@
+"""Training a cascade: `loop` runs it, the other modules are its parts."""

@@ -1,0 +1,111 @@
+"""The model card that every saved cascade carries."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from wavdiff.cascade import WaveletCascade
+from wavdiff.config import RunConfig, to_yaml
+from wavdiff.data import ImageSource
+
+PACKAGES = ("wavdiff", "torch", "diffusers", "accelerate", "pytorch-wavelets", "safetensors")
+
+
+def weights_digest(cascade: WaveletCascade) -> str:
+    """sha256 over names and values of all weights, independent of how the file lays them out."""
+    tensors = {name: value.contiguous() for name, value in sorted(cascade.state_dict().items())}
+    return hashlib.sha256(save(tensors)).hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _psnr_table(numbers: dict[str, dict[str, list[float]]]) -> str:
+    sigmas = list(next(iter(numbers.values())))
+    lines = ["| scale | " + " | ".join(sigmas) + " |", "|---" * (len(sigmas) + 1) + "|"]
+    for scale, row in numbers.items():
+        cells = (f"{before:.2f} → {after:.2f}" for before, after in row.values())
+        lines.append(f"| {scale} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _loss_table(numbers: dict[str, dict[str, float]]) -> str:
+    levels = list(next(iter(numbers.values())))
+    lines = ["| scale | " + " | ".join(levels) + " |", "|---" * (len(levels) + 1) + "|"]
+    lines += [
+        f"| {scale} | " + " | ".join(f"{value:.4f}" for value in row.values()) + " |" for scale, row in numbers.items()
+    ]
+    return "\n".join(lines)
+
+
+def model_card(
+    config: RunConfig,
+    cascade: WaveletCascade,
+    train: ImageSource,
+    heldout: ImageSource,
+    state: dict[str, Any],
+    run: Path,
+) -> str:
+    """Markdown: data, split, configuration, steps, time, held-out numbers, versions, sha256."""
+    from wavdiff.training.history import last_heldout
+
+    counts = {
+        name: sum(parameter.numel() for parameter in cascade.denoiser(name).parameters())
+        for name in cascade.scale_names
+    }
+    steps = ", ".join(f"{name}: {count:,}" for name, count in state["trained"].items())
+    numbers = last_heldout(run / "stats.jsonl")
+    tables = "Not measured in this run."
+    if numbers:
+        tables = (
+            f"At step {numbers['step']:,}, on up to {config.data.heldout_limit} held-out images "
+            "(averaged weights, seeded noise).\n\n"
+            "PSNR in dB of the noisy input → the denoised image, at every scale, "
+            "by noise level of the image (of 255):\n\n"
+            f"{_psnr_table(numbers['heldout']['psnr'])}\n\n"
+            "Weighted squared error of each scale given the exact coarser image, by standardised noise level "
+            "(1 = no better than the mean):\n\n"
+            f"{_loss_table(numbers['heldout']['loss'])}"
+        )
+    versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    return f"""---
+library_name: diffusers
+tags: [wavdiff, image-denoising, super-resolution, unconditional-image-generation]
+license: mit
+---
+# wavdiff cascade: {config.data.name}
+
+A wavelet cascade of score networks, trained by `wavdiff train` with the configuration below.
+
+- **Images:** {cascade.image_size[0]}x{cascade.image_size[1]}, {"gray" if cascade.channels == 1 else "RGB"}; \
+{cascade.levels} detail scales, wavelet {cascade.wavelet}.
+- **Data:** {train.name}: {len(train):,} images to train on, {len(heldout):,} held out. {train.credit}
+- **Parameters:** {sum(counts.values()):,} ({", ".join(f"{name}: {count:,}" for name, count in counts.items())}); \
+{cascade.multiply_adds_per_pixel():,.0f} multiply-adds per pixel for one pass of all networks.
+- **Training:** optimiser steps by scale: {steps}; batch {config.training.batch_size}; \
+{state["images_seen"]:,} images seen; {state["seconds"] / 60:.1f} minutes in training steps, \
+{torch.get_num_threads()} CPU thread(s), {platform.machine()}.
+- **Versions:** Python {platform.python_version()}, {versions}.
+- **sha256 of the weights** (safetensors serialisation of the sorted tensors): `{weights_digest(cascade)}`
+
+{f"## What it can and cannot do{chr(10) * 2}{config.data.note.strip()}{chr(10) * 2}" if config.data.note else ""}\
+## Held-out numbers
+
+{tables}
+
+## Configuration
+
+```yaml
+{to_yaml(config)}```
+"""

@@ -1,0 +1,55 @@
+"""TensorBoard, where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+
+class Dashboard:
+    """Writes a run's records and sample grids as TensorBoard events; does nothing where TensorBoard is not installed.
+
+    Args:
+        folder: where the events go.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._writer: Any = None
+        if importlib.util.find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(folder))
+
+    def add_record(self, record: dict[str, Any]) -> None:
+        """Every number of a record of stats.jsonl, under the names of its place there."""
+        if self._writer is not None:
+            step = record["step"]
+            for name, value in _numbers("", {key: item for key, item in record.items() if key != "step"}):
+                self._writer.add_scalar(name, value, step)
+
+    def add_picture(self, name: str, picture: Tensor, step: int) -> None:
+        """A picture (C, H, W) in [-1, 1]."""
+        if self._writer is not None:
+            self._writer.add_image(name, ((picture + 1) / 2).clamp(0, 1), step)
+
+    def close(self) -> None:
+        """Write what is still waiting."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _numbers(prefix: str, value: Any) -> list[tuple[str, float]]:
+    if isinstance(value, dict):
+        return [
+            pair for key, item in value.items() for pair in _numbers(f"{prefix}/{key}" if prefix else str(key), item)
+        ]
+    if isinstance(value, list):  # [noisy input, denoised] of the held-out PSNR
+        return [
+            pair
+            for label, item in zip(("input", "output"), value, strict=False)
+            for pair in _numbers(f"{prefix}/{label}", item)
+        ]
+    return [(prefix, float(value))] if isinstance(value, (int, float)) else []

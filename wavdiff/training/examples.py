@@ -1,0 +1,103 @@
+"""What one training example consists of: an image and all the chance that its losses need.
+
+Everything random about an example is drawn from its own seed, so the loss of an example does not depend on the batch,
+the process or the worker it meets, and an interrupted run continues exactly.
+
+One field of white noise on the image serves every scale: the wavelet transform is orthonormal up to a factor of 2 a
+level, so 2^j times the noise's own coefficients at scale j are white, of unit variance and independent between scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from wavdiff.data import ExampleDataset, StatelessBatchSampler
+from wavdiff.data.examples import ExampleKey
+from wavdiff.noise import NoiseDistribution
+
+TrainingKey = tuple[ExampleKey, bool]
+
+
+class TrainingBatch(TypedDict):
+    """A batch of examples; B images, J detail scales, R extra noise draws for the low-pass network."""
+
+    image: Tensor  # (B, C, H, W) in [-1, 1]
+    noise: Tensor  # (B, C, H, W), standard normal
+    denoising: Tensor  # (B,) bool: teaches denoising (True) or synthesis
+    image_level: Tensor  # (B,) noise level of the image, library units; used where denoising
+    levels: Tensor  # (B, J + 1) standardised levels of scales 0..J-1 and the low-pass image; used otherwise
+    low_noise: Tensor  # (B, R, C, h, w)
+    low_levels: Tensor  # (B, R)
+    crop: Tensor  # (B, 2) in [0, 1): where the crop of the detail scales lies
+
+
+class TrainingExamples(torch.utils.data.Dataset[TrainingBatch]):
+    """Examples by key ((index, seed, strength), denoising).
+
+    Args:
+        images: the augmented images.
+        noise: distribution of noise levels.
+        levels: number of detail scales J.
+        low_repeats: noise draws of every image for the low-pass network, at least 1.
+    """
+
+    def __init__(self, images: ExampleDataset, noise: NoiseDistribution, levels: int, low_repeats: int) -> None:
+        self.images = images
+        self.noise = noise
+        self.levels = levels
+        self.low_repeats = low_repeats
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
+    def __getitem__(self, key: TrainingKey) -> TrainingBatch:
+        """One example; every value is a tensor without the batch dimension."""
+        example, denoising = key
+        image = self.images[example]
+        generator = torch.Generator().manual_seed(example[1] >> 1)
+        channels, height, width = image.shape
+        low = (height >> self.levels, width >> self.levels)
+        extra = self.low_repeats - 1
+        details = [self.noise.draw_levels(1, generator, top=True) for _ in range(self.levels)]
+        lowpass = self.noise.draw_levels(1 + extra, generator, top=False)
+        return {
+            "image": image,
+            "noise": torch.randn(image.shape, generator=generator),
+            "denoising": torch.tensor(denoising),
+            "image_level": self.noise.draw_image_levels(1, generator)[0],
+            "levels": torch.cat([*details, lowpass[:1]]),
+            "low_noise": torch.randn(extra, channels, *low, generator=generator),
+            "low_levels": lowpass[1:],
+            "crop": torch.rand(2, generator=generator),
+        }
+
+
+class MicroBatchSampler(torch.utils.data.Sampler[list[TrainingKey]]):
+    """The part of every global batch that one process sees in each accumulation step.
+
+    Part m of `accumulation` on process r of `processes` takes every (accumulation x processes)-th example, so that each
+    part has the same mixture of denoising and synthesis.
+    """
+
+    def __init__(self, batches: StatelessBatchSampler, accumulation: int, rank: int, processes: int) -> None:
+        self.batches = batches
+        self.accumulation = accumulation
+        self.rank = rank
+        self.processes = processes
+
+    def __len__(self) -> int:
+        """Number of micro-batches."""
+        return len(self.batches) * self.accumulation
+
+    def __iter__(self) -> Iterator[list[TrainingKey]]:
+        """Keys of one micro-batch after the other."""
+        stride = self.accumulation * self.processes
+        for batch in self.batches:
+            keys = [(key, place < self.batches.strong_count) for place, key in enumerate(batch)]
+            for part in range(self.accumulation):
+                yield keys[part * self.processes + self.rank :: stride]

@@ -1,0 +1,25 @@
+"""Reading back what a run logged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def read_stats(path: Path) -> list[dict[str, Any]]:
+    """All records of a stats.jsonl; lines cut off by an interruption are passed over."""
+    records = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                continue
+    return records
+
+
+def last_heldout(path: Path) -> dict[str, Any] | None:
+    """The newest record with held-out numbers, or None."""
+    found = [record for record in read_stats(path) if "heldout" in record]
+    return found[-1] if found else None

@@ -1,0 +1,48 @@
+"""The progress bar of a training: loss by scale, images per second, time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+def _loss_text(record: dict[str, Any]) -> str:
+    losses = " ".join(f"{name} {value:.4f}" for name, value in record["loss"].items())
+    return f"{losses} | {record['images_per_second']:.0f} images/s"
+
+
+def _heldout_text(record: dict[str, Any]) -> str:
+    row = record["heldout"]["psnr"].get("0") or record["heldout"]["psnr"]["low"]
+    cells = ", ".join(f"{sigma}: {before:.2f} → {after:.2f}" for sigma, (before, after) in row.items())
+    return f"step {record['step']}: held-out PSNR in dB by noise level (of 255): {cells}"
+
+
+@contextmanager
+def training_progress(steps: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A bar on stderr; the function it gives takes the records of a `Trainer`. Plain lines without a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+        TextColumn("{task.fields[loss]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("training", total=steps, loss="")
+
+        def report(record: dict[str, Any]) -> None:
+            if "heldout" in record:
+                console.print(_heldout_text(record), highlight=False, soft_wrap=True)
+                return
+            progress.update(task, completed=record["step"], loss=_loss_text(record))
+            if not console.is_terminal:
+                console.print(f"step {record['step']}/{steps}: {_loss_text(record)}", highlight=False, soft_wrap=True)
+
+        yield report

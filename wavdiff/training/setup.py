@@ -1,0 +1,68 @@
+"""From a configuration to data, standardisation and a fresh cascade."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wavdiff import wavelets
+from wavdiff.cascade import WaveletCascade
+from wavdiff.config import RunConfig
+from wavdiff.data import ExampleDataset, ImageSource, open_source
+
+STANDARDISE_IMAGES = 2000
+
+
+def open_data(config: RunConfig) -> tuple[ImageSource, ImageSource]:
+    """(training images, held-out images); with `data.validation`, those groups stand in for the held-out images."""
+    data = config.data
+    folder = Path(data.data_dir).expanduser() if data.data_dir else None
+    channels = config.model.channels
+    train = open_source(data.name, "train", folder, channels, data.validation)
+    held = open_source(data.name, "validation" if data.validation else "heldout", folder, channels, data.validation)
+    return train, held
+
+
+def example_settings(config: RunConfig) -> dict[str, Any]:
+    """How an image becomes an example: keyword arguments of `data.heldout_batch` and `data.ExampleDataset`."""
+    return {
+        "size": config.model.image_size,
+        "channels": config.model.channels,
+        "crop": config.data.crop,
+        "pad": config.data.pad,
+    }
+
+
+def measure_rms(source: ImageSource, config: RunConfig) -> tuple[float, list[float]]:
+    """Rms of the low-pass image and of the details (finest first) over evenly spread training images, library units."""
+    count = min(len(source), STANDARDISE_IMAGES)
+    chosen = [index * len(source) // count for index in range(count)]
+    dataset = ExampleDataset(source, **example_settings(config))
+    levels = config.model.levels
+    energy = torch.zeros(levels + 1, dtype=torch.float64)
+    for index in chosen:
+        pyramid = wavelets.decompose(dataset[(index, 0, 0.0)][None], levels, config.model.wavelet)
+        for place, bands in enumerate((*pyramid.details, pyramid.coarse)):
+            energy[place] += bands.double().square().mean()
+    rms = (energy / count).sqrt().clamp(min=1e-4).tolist()
+    return round(rms[-1], 6), [round(value, 6) for value in rms[:-1]]
+
+
+def build_cascade(config: RunConfig, lowpass_std: float, detail_stds: list[float]) -> WaveletCascade:
+    """A fresh cascade of the configuration, initialised from `training.seed`."""
+    model = config.model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        return WaveletCascade(
+            image_size=model.image_size,
+            channels=model.channels,
+            wavelet=model.wavelet,
+            lowpass_network=model.lowpass.settings(),
+            detail_networks=[model.details.settings() for _ in range(model.levels)],
+            lowpass_std=lowpass_std,
+            detail_stds=detail_stds,
+            conditioning_augmentation=model.conditioning_augmentation,
+            ladders=model.ladders,
+        )
