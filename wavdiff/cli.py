@@ -75,6 +75,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/CONFIG. Rerun to continue.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the files of a named source lie.")] = None,
     scales: Annotated[str | None, typer.Option(help="Scales to train, such as low,1,0; default all.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="A trained model; scales that are not trained here are taken from it.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps, the same as --set training.steps=N.")] = None,
     network_set: Annotated[
         list[str] | None, typer.Option("--set", help="Override one setting: section.name=value. May be repeated.")
@@ -104,7 +107,7 @@ def train(
     from wavdiff.training.loop import Trainer
     from wavdiff.training.progress import training_progress
 
-    trainer = Trainer(resolved, folder, chosen)
+    trainer = Trainer(resolved, folder, chosen, base=base)
     with training_progress(trainer.total) as trainer.report:
         typer.echo(
             f"Training scales {', '.join(trainer.active) or 'none (all are trained)'}, steps {trainer.step} to "

@@ -33,6 +33,8 @@ from wavdiff.training.setup import example_settings, open_data
 Say = Callable[[str], None]
 BATCH = 50
 NEIGHBOURS = 16
+KID_LEAST = 4  # images in each set: two blocks of two for the standard error
+KID_BLOCKS = 10
 CHOOSE_SEED = 12345
 CARD_MARK = "<!-- written by wavdiff evaluate --update-card -->"
 
@@ -58,8 +60,8 @@ class EvaluationRequest:
                 raise WavdiffError("--sigmas must be above 0, got 0")
         if self.limit < 1:
             raise WavdiffError(f"--limit must be at least 1, got {self.limit}")
-        if self.kid_samples < 0 or self.kid_samples == 1:
-            raise WavdiffError(f"--kid must be 0 (none) or at least 2, got {self.kid_samples}")
+        if self.kid_samples and self.kid_samples < KID_LEAST:
+            raise WavdiffError(f"--kid must be 0 (none) or at least {KID_LEAST}, got {self.kid_samples}")
 
 
 def _configuration(request: EvaluationRequest, cascade: WaveletCascade) -> RunConfig:
@@ -158,7 +160,7 @@ def measure_samples(
     train = _chosen(train_source, chosen[:reference_count].tolist(), settings)
     extractor = metrics.FeatureExtractor()
     train_features, held_features = extractor(train), extractor(held)
-    floor, error = metrics.kid_and_standard_error(train_features, held_features)
+    floor, error = _kid(train_features, held_features)
     results: dict[str, Any] = {
         "training images": len(train),
         "held-out images": len(held),
@@ -173,7 +175,7 @@ def measure_samples(
         features = extractor(images)
         row: dict[str, Any] = {"samples": count, "seed": seed, "seconds_to_draw": round(seconds, 1)}
         for label, other in (("training", train_features), ("held-out", held_features)):
-            value, error = metrics.kid_and_standard_error(features, other)
+            value, error = _kid(features, other)
             row[f"against {label}"] = {"kid": round(value, 5), "standard_error": round(error, 5)}
             say(f"KID-EffLite0 {name}, {count} samples against {label}: {value:.4f} ± {error:.4f}")
         part = images[:1000]
@@ -187,6 +189,11 @@ def measure_samples(
         save_image(out / f"samples-{_file_name(name)}.png", image_grid(images[:64], columns=8))
         results[name] = row
     return results
+
+
+def _kid(one: Tensor, other: Tensor) -> tuple[float, float]:
+    """KID and its standard error; small sets are cut into fewer blocks."""
+    return metrics.kid_and_standard_error(one, other, min(KID_BLOCKS, len(one) // 2, len(other) // 2))
 
 
 def _chosen(source: Any, indices: list[int], settings: dict[str, Any]) -> Tensor:
@@ -244,7 +251,12 @@ def run_evaluation(request: EvaluationRequest, out: Path, say: Say = lambda text
     """Measure, write `evaluation.json`, `evaluation.md` and pictures into `out`, and return the Markdown."""
     cascades = {name: api.load(name) for name in request.models}
     config = _configuration(request, cascades[request.models[0]])
-    _, held_source = open_data(config)
+    train_source, held_source = open_data(config)
+    if request.kid_samples and min(len(train_source), len(held_source)) < KID_LEAST:
+        raise WavdiffError(
+            f"--kid needs at least {KID_LEAST} training and {KID_LEAST} held-out images, but {config.data.name} has "
+            f"{len(train_source)} and {len(held_source)}"
+        )
     images = heldout_batch(held_source, **example_settings(config), limit=request.limit)
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {

@@ -100,7 +100,8 @@ def save_model(cascade: WaveletCascade, folder: Path, card: str, configuration: 
     index = {
         "_class_name": "WaveletCascadePipeline",
         "_diffusers_version": diffusers.__version__,
-        "cascade": ["wavdiff", "WaveletCascade"],
+        # The module, as `save_pretrained` writes it: diffusers looks there for the base class that tells how to load.
+        "cascade": [WaveletCascade.__module__, "WaveletCascade"],
         "scheduler": ["diffusers", "EDMDPMSolverMultistepScheduler"],
     }
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -49,7 +49,7 @@ from wavdiff.training.dashboard import Dashboard
 from wavdiff.training.examples import MicroBatchSampler, TrainingExamples
 from wavdiff.training.heldout import heldout_numbers
 from wavdiff.training.objective import CascadeObjective
-from wavdiff.training.setup import build_cascade, example_settings, measure_rms, open_data
+from wavdiff.training.setup import build_cascade, example_settings, measure_rms, open_data, take_scales
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -66,13 +66,19 @@ class Trainer:
         out: folder of the run; continued if it holds checkpoints.
         scales: names of the scales to train, or None for all.
         report: called with every record that goes to stats.jsonl.
+        base: a trained model; scales that are not trained here are taken from it.
 
     Raises:
         WavdiffError: wrong scale names, data that cannot be opened, a run of another configuration in `out`.
     """
 
     def __init__(
-        self, config: RunConfig, out: Path, scales: list[str] | None = None, report: Report | None = None
+        self,
+        config: RunConfig,
+        out: Path,
+        scales: list[str] | None = None,
+        report: Report | None = None,
+        base: str | Path | None = None,
     ) -> None:
         training = config.training
         self.config, self.out, self.report = config, out, report or (lambda record: None)
@@ -96,6 +102,9 @@ class Trainer:
                 raise WavdiffError(f"--scales: {name!r} is not one of {', '.join(known)}")
         measured = self._measured()
         self.cascade = build_cascade(config, measured["lowpass_std"], measured["detail_stds"])
+        self.based = [name for name in known if name not in self.scales] if base else []
+        if base:
+            take_scales(self.cascade, self.based, base)
         self.cascade.to(device=self.accelerator.device, memory_format=torch.channels_last)
         for name in known:
             self.cascade.denoiser(name).requires_grad_(name in self.scales)
@@ -125,7 +134,7 @@ class Trainer:
         self._resume()
         self.schedules = {name: self._schedule(name) for name in self.scales}
         self._set_rates()
-        objective = CascadeObjective(self.cascade, self.scales, set(self.trained), training.detail_crop)
+        objective = CascadeObjective(self.cascade, self.scales, {*self.trained, *self.based}, training.detail_crop)
         self.objective, self.prepared_optimizer = self.accelerator.prepare(objective, self.optimizer)
 
     def _schedule(self, scale: str) -> Callable[[int], float]:

@@ -11,6 +11,8 @@ from wavdiff import wavelets
 from wavdiff.cascade import WaveletCascade
 from wavdiff.config import RunConfig
 from wavdiff.data import ExampleDataset, ImageSource, open_source
+from wavdiff.errors import WavdiffError
+from wavdiff.pipeline import load_cascade
 
 STANDARDISE_IMAGES = 2000
 
@@ -66,3 +68,24 @@ def build_cascade(config: RunConfig, lowpass_std: float, detail_stds: list[float
             conditioning_augmentation=model.conditioning_augmentation,
             ladders=model.ladders,
         )
+
+
+def take_scales(cascade: WaveletCascade, names: list[str], base: str | Path) -> None:
+    """Copy the networks of some scales from a trained model.
+
+    Raises:
+        WavdiffError: the model is missing or its networks, wavelet or standardisation do not fit.
+    """
+    other = load_cascade(base)
+    for setting in ("wavelet", "channels", "lowpass_std"):
+        ours, theirs = cascade.config[setting], other.config[setting]
+        if ours != theirs:
+            raise WavdiffError(f"--base {base}: its {setting} is {theirs!r}, this run's is {ours!r}")
+    for name in names:
+        ours, theirs = cascade.denoiser(name), other.denoiser(name)
+        if ours.std != theirs.std:
+            raise WavdiffError(f"--base {base}: the rms of scale {name} is {theirs.std}, this run's is {ours.std}")
+        try:
+            ours.load_state_dict(theirs.state_dict())
+        except RuntimeError as error:
+            raise WavdiffError(f"--base {base}: the network of scale {name} does not fit ({error})") from error

@@ -1,0 +1,242 @@
+"""The Python door: the four verbs as the package's docstring shows them, and the diffusers pipeline."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, run_python, scene
+from PIL import Image
+
+import wavdiff
+from wavdiff import api
+from wavdiff.cascade import WaveletCascade
+from wavdiff.config import from_mapping
+from wavdiff.errors import WavdiffError
+from wavdiff.pipeline import find_model, load_cascade, save_model
+from wavdiff.training.setup import build_cascade
+
+
+@pytest.fixture(scope="module")
+def gray(tiny_model: Path) -> WaveletCascade:
+    return wavdiff.load(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def rgb() -> WaveletCascade:
+    """An untrained RGB cascade whose last layers are not zero."""
+    mapping = copy.deepcopy(TINY)
+    mapping["model"] |= {"channels": 3}
+    cascade = build_cascade(from_mapping(mapping), 0.5, [0.1, 0.15])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in cascade.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return cascade.eval()
+
+
+def picture(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 1.6 - 0.8
+
+
+# --- verbs ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_docstrings_verbs(pictures: Path, tiny_config: Path, tmp_path: Path) -> None:
+    model = wavdiff.train(tiny_config, out=tmp_path / "mine", data=str(pictures), overrides=["training.steps=2"])
+    assert model == tmp_path / "mine" / "model"
+    cascade = wavdiff.load(model)
+    assert wavdiff.load(tmp_path / "mine").config == cascade.config  # the run's folder will do as well
+    new = wavdiff.sample(cascade, n=4, seed=0)
+    assert new.shape == (4, 1, 16, 16) and new.dtype == torch.float32 and float(new.abs().max()) <= 1
+    noisy = new + 0.2 * torch.randn(new.shape, generator=torch.Generator().manual_seed(0))
+    assert wavdiff.denoise(cascade, noisy, sigma=0.1).shape == new.shape
+    assert wavdiff.upscale(cascade, new, factor=2).shape == (4, 1, 32, 32)
+
+
+def test_training_from_a_mapping_of_some_scales(pictures: Path, tmp_path: Path) -> None:
+    mapping = copy.deepcopy(TINY)
+    mapping["training"] |= {"steps": 2}
+    before = copy.deepcopy(mapping)
+    model = wavdiff.train(mapping, tmp_path, str(pictures), scales=["low"])
+    assert mapping == before
+    state = json.loads((tmp_path / "checkpoints" / "step-00000002" / "state.json").read_text())
+    assert state["trained"] == {"low": 2} and find_model(tmp_path) == model
+
+
+@pytest.mark.slow
+def test_every_public_name_is_there_and_late() -> None:
+    code = """
+import sys
+import wavdiff
+assert "torch" not in sys.modules
+for name in wavdiff.__all__:
+    assert getattr(wavdiff, name) is not None
+    assert name == "__version__" or name in (wavdiff.__doc__ or "") or getattr(wavdiff, name).__doc__, name
+try:
+    wavdiff.nothing
+except AttributeError as error:
+    print(error)
+"""
+    assert "no attribute 'nothing'" in run_python(code)
+    assert len(wavdiff.__all__) == len(set(wavdiff.__all__)) >= 9
+
+
+def test_image_k_depends_on_its_seed_alone(gray: WaveletCascade) -> None:
+    images = wavdiff.sample(gray, n=5, seed=3)
+    assert torch.equal(wavdiff.sample(gray, n=2, seed=6, batch_size=1), images[3:])
+    assert torch.equal(wavdiff.sample(gray, n=5, seed=3, batch_size=2), images)
+
+
+def test_samples_of_another_size(gray: WaveletCascade) -> None:
+    assert wavdiff.sample(gray, size=(24, 8)).shape == (1, 1, 24, 8)
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 7), (3, 8, 8), (2, 1, 5, 6), (2, 3, 4, 4), (1, 1, 1, 1)])
+def test_pictures_keep_their_shape(gray: WaveletCascade, rgb: WaveletCascade, shape: tuple[int, ...]) -> None:
+    x = picture(*shape)
+    for cascade in (gray, rgb):
+        for mode in ("mean", "sample"):
+            assert wavdiff.denoise(cascade, x, 0.1, mode=mode).shape == shape
+            large = wavdiff.upscale(cascade, x, 4, mode=mode)
+            assert large.shape == (*shape[:-2], 4 * shape[-2], 4 * shape[-1])
+            batch = large if large.ndim == 4 else large[None]
+            means = torch.nn.functional.avg_pool2d(batch, 4).reshape(shape)
+            assert float((means - x).abs().max()) < 2e-6
+            assert not large.is_inference()
+
+
+def test_a_gray_cascade_treats_the_channels_alike_and_apart(gray: WaveletCascade) -> None:
+    x = picture(2, 3, 12, 8)
+    clean, large = wavdiff.denoise(gray, x, 0.1), wavdiff.upscale(gray, x, 2)
+    for channel in range(3):
+        part = x[:, channel : channel + 1]
+        assert torch.allclose(clean[:, channel : channel + 1], wavdiff.denoise(gray, part, 0.1), atol=1e-6)
+        assert torch.allclose(large[:, channel : channel + 1], wavdiff.upscale(gray, part, 2), atol=1e-6)
+
+
+def test_an_rgb_cascade_sees_gray_as_three_equal_channels(rgb: WaveletCascade) -> None:
+    x = picture(2, 1, 8, 12)
+    clean = wavdiff.denoise(rgb, x, 0.1)
+    colour = wavdiff.denoise(rgb, x.expand(-1, 3, -1, -1), 0.1)
+    assert torch.allclose(clean, colour.mean(dim=1, keepdim=True), atol=1e-6)
+    assert float((colour[:, 0] - colour[:, 1]).abs().max()) > 1e-4  # or the test would say nothing
+
+
+def test_draws_depend_on_their_seed_and_place(gray: WaveletCascade) -> None:
+    x = picture(1, 1, 8, 8).expand(3, -1, -1, -1)
+    for draw in (
+        lambda x, seed: wavdiff.denoise(gray, x, 0.3, mode="sample", seed=seed),
+        lambda x, seed: wavdiff.upscale(gray, x, 2, mode="sample", seed=seed),
+    ):
+        drawn = draw(x, 5)
+        assert not torch.equal(drawn[0], drawn[1])
+        assert torch.equal(draw(x[:1], 6), drawn[1:2]) and torch.equal(draw(x[0], 7), drawn[2])
+        colour = draw(x[:1].expand(-1, 3, -1, -1), 5)
+        assert not torch.equal(colour[:, 0], colour[:, 1])
+
+
+def test_inputs_are_left_alone(gray: WaveletCascade) -> None:
+    x = picture(3, 9, 9)
+    before = x.clone()
+    wavdiff.denoise(gray, x, 0.1)
+    wavdiff.denoise(gray, x, 0.0)[:] = 0
+    wavdiff.upscale(gray, x, 2)
+    assert torch.equal(x, before)
+
+
+def test_wrong_arguments_are_refused(gray: WaveletCascade) -> None:
+    x = picture(1, 8, 8)
+    for call, said in (
+        (lambda: wavdiff.denoise(gray, x, 15), "15/255 = 0.059"),
+        (lambda: wavdiff.denoise(gray, x, -0.1), "-0.1"),
+        (lambda: wavdiff.denoise(gray, x, float("nan")), "nan"),
+        (lambda: wavdiff.denoise(gray, picture(2, 8, 8), 0.1), "got 2"),
+        (lambda: wavdiff.denoise(gray, picture(8, 8), 0.1), r"\(8, 8\)"),
+        (lambda: wavdiff.upscale(gray, x, 3), "got 3"),
+        (lambda: wavdiff.upscale(gray, x, 8), "2, 4"),
+        (lambda: wavdiff.upscale(gray, x, 2, mode="sample", steps=0), "steps"),
+        (lambda: wavdiff.sample(gray, n=0), "n must be at least 1, got 0"),
+        (lambda: wavdiff.sample(gray, batch_size=0), "batch_size"),
+        (lambda: wavdiff.sample(gray, stop_scale=3), "got 3"),
+        (lambda: wavdiff.sample(gray, size=(10, 16)), "10"),
+        (lambda: wavdiff.load("nowhere"), "nowhere"),
+        (lambda: wavdiff.train("no-such-preset"), "no-such-preset"),
+    ):
+        with pytest.raises(WavdiffError, match=said):
+            call()
+
+
+# --- the pipeline --------------------------------------------------------------------------------------------------
+
+REMOTE = """
+import sys
+import torch
+from safetensors.torch import save_file
+from wavdiff import WaveletCascadePipeline
+pipeline = WaveletCascadePipeline.from_pretrained(sys.argv[1])
+images = pipeline(batch_size=3, seed=5, output_type="pt").images
+save_file({"images": images.contiguous()}, sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_a_saved_pipeline_draws_the_same_in_a_fresh_process(tiny_model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    pipeline = wavdiff.WaveletCascadePipeline.from_pretrained(tiny_model)
+    here = pipeline(batch_size=3, seed=5, output_type="pt").images
+    assert torch.equal(here, wavdiff.sample(wavdiff.load(tiny_model), n=3, seed=5))
+    pipeline.save_pretrained(tmp_path / "saved")
+    files = {path.suffix for path in (tmp_path / "saved").rglob("*") if path.is_file()}
+    assert files == {".json", ".safetensors"}
+    assert torch.equal(wavdiff.sample(wavdiff.load(tmp_path / "saved"), n=3, seed=5), here)
+    for folder in (tmp_path / "saved", tiny_model):
+        run_python(REMOTE, folder, tmp_path / "there.safetensors")
+        assert torch.equal(load_file(tmp_path / "there.safetensors")["images"], here), folder
+
+
+def test_output_types_of_the_pipeline(tiny_model: Path) -> None:
+    pipeline = wavdiff.WaveletCascadePipeline.from_pretrained(tiny_model)
+    tensors = pipeline(batch_size=2, output_type="pt").images
+    arrays = pipeline(batch_size=2, output_type="np").images
+    pictures = pipeline(batch_size=2).images
+    assert arrays.shape == (2, 16, 16, 1) and arrays.min() >= 0 and arrays.max() <= 1
+    assert np.allclose(arrays[..., 0], (tensors[:, 0].numpy() + 1) / 2)
+    for image, array in zip(pictures, arrays, strict=True):
+        assert isinstance(image, Image.Image) and image.mode == "L"
+        assert np.abs(np.asarray(image) - 255 * array[..., 0]).max() <= 0.51
+    (again,) = pipeline(batch_size=2, output_type="pt", return_dict=False)
+    assert torch.equal(again, tensors)
+    chosen = pipeline(seeds=[1, 0], output_type="pt").images
+    assert torch.equal(chosen, tensors.flip(0))
+    few = pipeline(num_inference_steps=2, output_type="pt").images
+    assert torch.equal(few, wavdiff.sample(wavdiff.load(tiny_model), lowpass_steps=2, detail_steps=2))
+    for wrong in ({"output_type": "latent"}, {"batch_size": 0}, {"seeds": []}):
+        with pytest.raises(WavdiffError):
+            pipeline(**wrong)
+
+
+def test_any_cascade_can_be_saved_and_loaded(rgb: WaveletCascade, tmp_path: Path) -> None:
+    save_model(rgb, tmp_path / "rgb", "# a card")
+    loaded = load_cascade(tmp_path / "rgb")
+    assert loaded.config["detail_stds"] == [0.1, 0.15] and not loaded.training
+    for name, value in rgb.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    assert torch.equal(wavdiff.sample(loaded), wavdiff.sample(rgb))
+    x = torch.from_numpy(scene(11, 6, 1, 3)).permute(2, 0, 1) / 127.5 - 1
+    assert torch.equal(api.denoise(loaded, x, 0.2), api.denoise(rgb, x, 0.2))
+    assert (tmp_path / "rgb" / "README.md").read_text() == "# a card"
+    scheduler = json.loads((tmp_path / "rgb" / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler["sigma_data"] == 1.0
+
+
+def test_weights_that_are_not_finite_are_refused(rgb: WaveletCascade, tmp_path: Path) -> None:
+    broken = copy.deepcopy(rgb)
+    with torch.no_grad():
+        next(broken.parameters()).fill_(float("nan"))
+    save_model(broken, tmp_path, "")
+    with pytest.raises(WavdiffError, match="not finite"):
+        load_cascade(tmp_path)

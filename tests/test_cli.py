@@ -1,0 +1,438 @@
+"""The command line: the four verbs end to end, files that are what they claim, and mistakes answered in one line."""
+
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Outcome, run_python, scene
+from PIL import Image
+
+from wavdiff import api
+from wavdiff.images import load_image
+
+Cli = Callable[..., Outcome]
+SUBCOMMANDS = ("train", "sample", "denoise", "upscale", "evaluate")
+
+
+def digests(folder: Path, pattern: str = "*.png") -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob(pattern))}
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def write(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
+    image = Image.fromarray(array)
+    (image.convert(mode) if mode else image).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def drawn(cli: Cli, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five samples from seed 7, not to be written to."""
+    out = tmp_path_factory.mktemp("sampled") / "five"
+    outcome = cli("sample", "--model", tiny_model, "--n", 5, "--seed", 7, "--out", out, "--show-scales")
+    assert outcome.code == 0, outcome.err
+    return out
+
+
+# --- help ----------------------------------------------------------------------------------------------------------
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = """
+import sys
+from wavdiff.cli import main
+for arguments in (["--help"], *([name, "--help"] for name in sys.argv[1:]), ["--version"]):
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        assert not stop.code, arguments
+    heavy = {"torch", "numpy", "diffusers", "accelerate", "PIL", "pywt", "scipy", "matplotlib"} & set(sys.modules)
+    assert not heavy, (arguments, heavy)
+"""
+    said = run_python(code, *SUBCOMMANDS)
+    for name in SUBCOMMANDS:
+        assert name in said
+    assert "--low-seed" in said and "--add-noise" in said
+
+
+def test_the_program_is_installed_and_a_mistake_is_one_line_without_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "wavdiff.cli", "denoise", "none.png", "--sigma", "15"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "--sigma" in done.stderr and "15/255" in done.stderr
+
+
+# --- sample --------------------------------------------------------------------------------------------------------
+
+
+def test_samples_are_named_by_their_seeds(drawn: Path) -> None:
+    seeds = [f"{seed:06d}.png" for seed in range(7, 12)]
+    assert sorted(path.name for path in drawn.iterdir()) == sorted([*seeds, "sample.json", "sheet.png", "walk.png"])
+    for name in seeds:
+        assert pixels(drawn / name).shape == (16, 16)
+    assert len(set(digests(drawn, "0*.png").values())) == 5
+    sheet = pixels(drawn / "sheet.png")  # 3 columns, 2 pixels of white between
+    assert sheet.shape == (2 * 18 + 2, 3 * 18 + 2)
+    for k, name in enumerate(seeds):
+        top, left = 2 + k // 3 * 18, 2 + k % 3 * 18
+        assert (sheet[top : top + 16, left : left + 16] == pixels(drawn / name)).all()
+
+
+def test_the_walk_is_shown_from_coarse_to_fine(drawn: Path) -> None:
+    walk = pixels(drawn / "walk.png")
+    assert walk.shape == (5 * 18 + 2, 3 * 18 + 2)
+    for k in range(5):
+        low, middle, full = (walk[2 + k * 18 :, 2 + j * 18 :][:16, :16] for j in range(3))
+        assert (full == pixels(drawn / f"{7 + k:06d}.png")).all()
+        for blocks, side in ((low, 4), (middle, 2)):
+            assert (blocks == blocks[::side, ::side].repeat(side, axis=0).repeat(side, axis=1)).all()
+
+
+def test_the_record_repeats_the_images(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    options = ("--steps", "3,2", "--solver", "sde-dpm", "--size", "16x24", "--low-seed", 3, "--stop-scale", 1)
+    outcome = cli("sample", "--model", tiny_model, "--n", 3, "--seed", 40, *options, "--out", tmp_path / "first")
+    assert outcome.code == 0, outcome.err
+    record = json.loads((tmp_path / "first" / "sample.json").read_text())
+    program, *repeat = shlex.split(record["repeat"])
+    assert program == "wavdiff"
+    outcome = cli(*repeat, "--out", tmp_path / "second")
+    assert outcome.code == 0, outcome.err
+    assert digests(tmp_path / "first") == digests(tmp_path / "second") and len(digests(tmp_path / "first")) == 4
+    assert pixels(tmp_path / "first" / "000040.png").shape == (8, 12)
+    assert record["seeds"] == [40, 41, 42]
+    weights = tiny_model / "cascade" / "diffusion_pytorch_model.safetensors"
+    assert record["model_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("solver", ["dpm", "sde-dpm", "heun", "euler"])
+def test_no_batch_size_changes_an_image(cli: Cli, tiny_model: Path, tmp_path: Path, solver: str) -> None:
+    for size in (1, 2, 5):
+        options = ("--n", 5, "--solver", solver, "--batch-size", size, "--out", tmp_path / str(size))
+        outcome = cli("sample", "--model", tiny_model, *options)
+        assert outcome.code == 0, outcome.err
+    assert digests(tmp_path / "1") == digests(tmp_path / "2") == digests(tmp_path / "5")
+
+
+def test_an_image_depends_on_its_own_seed_only(cli: Cli, tiny_model: Path, drawn: Path, tmp_path: Path) -> None:
+    assert cli("sample", "--model", tiny_model, "--n", 1, "--seed", 9, "--out", tmp_path / "one").code == 0
+    assert (tmp_path / "one" / "000009.png").read_bytes() == (drawn / "000009.png").read_bytes()
+
+
+def test_a_low_seed_keeps_the_layout(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    common = ("sample", "--model", tiny_model, "--n", 3, "--low-seed", 5)
+    assert cli(*common, "--stop-scale", 2, "--out", tmp_path / "low").code == 0
+    assert len(set(digests(tmp_path / "low", "0*.png").values())) == 1
+    assert pixels(tmp_path / "low" / "000000.png").shape == (4, 4)
+    assert cli(*common, "--out", tmp_path / "full").code == 0
+    assert len(set(digests(tmp_path / "full", "0*.png").values())) == 3
+    cascade = api.load(tiny_model)
+    walk = api.sample_walk(cascade, [0, 1, 2], low_seeds=[5, 5, 5])
+    assert torch.equal(walk[0][0], walk[0][1]) and torch.equal(walk[0][0], walk[0][2])
+    assert torch.equal(walk[0][:1], api.sample_walk(cascade, [5], stop_scale=2)[0])
+    means = torch.nn.functional.avg_pool2d(walk[-1], 4)  # Haar: the layout is the block means
+    assert torch.allclose(means, walk[0], atol=1e-5)
+
+
+def test_samples_are_not_overwritten_unless_asked(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert cli("sample", "--model", tiny_model, "--n", 1, "--out", out).code == 0
+    before = digests(out, "*")
+    refused = cli("sample", "--model", tiny_model, "--n", 2, "--seed", 5, "--out", out)
+    assert refused.code == 1 and "--overwrite" in refused.err and str(out) in refused.err
+    assert digests(out, "*") == before
+    assert cli("sample", "--model", tiny_model, "--n", 2, "--seed", 5, "--out", out, "--overwrite").code == 0
+    assert digests(out, "*") != before and (out / "000006.png").is_file()
+
+
+# --- denoise -------------------------------------------------------------------------------------------------------
+
+
+def noisy_scene(height: int, width: int, channels: int = 1) -> np.ndarray:
+    clean = scene(height, width, 3, channels).astype(np.float64)
+    return (clean + np.random.default_rng(1).normal(0, 25, clean.shape)).clip(0, 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "height, width, mode",
+    [(16, 16, "L"), (1, 1, "L"), (1, 7, "RGB"), (13, 21, "L"), (17, 9, "RGB"), (15, 15, "RGBA"), (12, 10, "LA")],
+)
+def test_any_picture_is_denoised_and_stays_as_it_is(
+    cli: Cli, tiny_model: Path, tmp_path: Path, height: int, width: int, mode: str
+) -> None:
+    path = write(tmp_path / "photo.png", noisy_scene(height, width, 3 if mode.startswith("RGB") else 1), mode)
+    before = path.read_bytes()
+    outcome = cli("denoise", path, "--sigma", "25/255", "--model", tiny_model)
+    assert outcome.code == 0, outcome.err
+    assert path.read_bytes() == before
+    result = tmp_path / "photo_denoised.png"
+    assert outcome.out.strip() == str(result)
+    assert sorted(tmp_path.iterdir()) == [path, result]
+    with Image.open(result) as image:
+        assert image.mode == mode and image.size == (width, height)
+    again = tmp_path / "again.png"
+    assert cli("denoise", path, "--sigma", 25 / 255, "--model", tiny_model, "-o", again, "--seed", 4).code == 0
+    assert again.read_bytes() == result.read_bytes()
+    # The file is what the function says of the file's own pixels: nothing was added to them.
+    clean = api.denoise(api.load(tiny_model), load_image(path).pixels, 25 / 255)
+    assert torch.allclose(load_image(result).pixels, clean.clamp(-1, 1), atol=1.01 / 255)
+
+
+def test_no_noise_no_change(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png", noisy_scene(9, 11))
+    assert cli("denoise", path, "--sigma", 0, "--model", tiny_model).code == 0
+    assert (pixels(tmp_path / "a_denoised.png") == pixels(path)).all()
+
+
+def test_posterior_samples_differ_by_seed_only(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png", noisy_scene(16, 16))
+    for name, seed in (("x", 1), ("y", 1), ("z", 2)):
+        options = ("--sigma", 0.2, "--sample", "--seed", seed, "-o", tmp_path / f"{name}.png")
+        assert cli("denoise", path, *options, "--model", tiny_model).code == 0
+    x, y, z = (pixels(tmp_path / f"{name}.png") for name in "xyz")
+    assert (x == y).all() and (x != z).any()
+
+
+def test_added_noise_is_for_demonstrations(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png", scene(32, 32, 3))
+    before = path.read_bytes()
+    outcome = cli("denoise", path, "--sigma", 0.2, "--add-noise", "--model", tiny_model)
+    assert outcome.code == 0, outcome.err
+    assert path.read_bytes() == before
+    clean, noisy = (pixels(tmp_path / name).astype(float) for name in ("a.png", "a_denoised_input.png"))
+    error = np.mean((clean - noisy) ** 2)
+    noisy_psnr = 10 * np.log10(255**2 / error)
+    assert "PSNR" in outcome.out and f"{noisy_psnr:.1f}"[:-1] in outcome.out
+    result = pixels(tmp_path / "a_denoised.png").astype(float)
+    printed = [
+        float(word) for word in outcome.out.replace(",", " ").split() if word.count(".") == 1 and word[0].isdigit()
+    ]
+    assert printed[0] == pytest.approx(noisy_psnr, abs=0.1)
+    assert printed[1] == pytest.approx(10 * np.log10(255**2 / np.mean((clean - result) ** 2)), abs=0.1)
+
+
+def test_the_input_is_never_overwritten(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "a_input.png", scene(8, 8, 3))
+    numbered = write(tmp_path / "b_000001.png", scene(8, 8, 4))
+    link = tmp_path / "link.png"
+    link.symlink_to(path)
+    before = digests(tmp_path)
+    model = ("--model", tiny_model, "--overwrite")
+    for arguments in (
+        ("denoise", path, "--sigma", 0.1, "-o", path),
+        ("denoise", path, "--sigma", 0.1, "-o", link),
+        ("denoise", path, "--sigma", 0.1, "-o", tmp_path / "a.png", "--add-noise"),
+        ("upscale", path, "-o", tmp_path / "." / path.name),
+        ("upscale", numbered, "-o", tmp_path / "b.png", "--mode", "sample", "--n", 3),
+    ):
+        outcome = cli(*arguments, *model)
+        assert outcome.code == 1 and "input" in outcome.err and outcome.err.count("\n") == 1, arguments
+    assert digests(tmp_path) == before
+
+
+# --- upscale -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("mode, height, width", [("L", 5, 7), ("RGB", 4, 4), ("RGBA", 3, 6), ("L", 1, 1)])
+def test_enlarged_pictures_keep_the_small_one(
+    cli: Cli, tiny_model: Path, tmp_path: Path, factor: int, mode: str, height: int, width: int
+) -> None:
+    path = write(tmp_path / "small.png", scene(height, width, 2, 3 if mode.startswith("RGB") else 1), mode)
+    before = path.read_bytes()
+    outcome = cli("upscale", path, "--factor", factor, "--model", tiny_model)
+    assert outcome.code == 0, outcome.err
+    result = tmp_path / f"small_x{factor}.png"
+    assert path.read_bytes() == before and sorted(tmp_path.iterdir()) == sorted([path, result])
+    with Image.open(result) as image:
+        assert image.mode == mode and image.size == (factor * width, factor * height)
+    small, cascade = load_image(path).pixels, api.load(tiny_model)
+    for way in ("mean", "sample"):
+        large = api.upscale(cascade, small, factor, mode=way, seed=1)
+        means = torch.nn.functional.avg_pool2d(large[None], factor)[0]
+        assert float((means - small).abs().max()) < 2e-6
+    said = float(outcome.out.split("at most ")[1].split()[0])
+    assert said < 1e-6
+    mean = api.upscale(cascade, small, factor)
+    assert torch.allclose(load_image(result).pixels, mean.clamp(-1, 1), atol=1.01 / 255)
+
+
+def test_variants_differ_and_are_named_by_their_seeds(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "small.png", scene(6, 6, 2))
+    outcome = cli("upscale", path, "--mode", "sample", "--n", 3, "--seed", 11, "--steps", 2, "--model", tiny_model)
+    assert outcome.code == 0, outcome.err
+    names = [f"small_x2_{seed:06d}.png" for seed in (11, 12, 13)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["small.png", *names])
+    assert len(set(digests(tmp_path, "small_*").values())) == 3
+    one = ("--mode", "sample", "--seed", 12, "--steps", 2, "-o", tmp_path / "one.png")
+    assert cli("upscale", path, *one, "--model", tiny_model).code == 0
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / names[1]).read_bytes()
+
+
+# --- evaluate, and all of it in a row ------------------------------------------------------------------------------
+
+
+def test_the_verbs_in_a_row(
+    cli: Cli, pictures: Path, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("skimage")
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "noisy.png", noisy_scene(20, 14, 3))
+    train = ("train", "--data", pictures, "--config", tiny_config, "--set", "training.steps=2", "--scales", "low,1,0")
+    for arguments in (
+        train,  # into runs/ and the name of the configuration
+        train,
+        ("sample", "--model", "runs/small", "--n", 2, "--steps", 2),
+        ("denoise", "noisy.png", "--sigma", "0.1", "--model", "runs/small"),
+        ("upscale", "noisy_denoised.png", "--factor", "2", "--model", "runs/small"),
+        ("evaluate", "--model", "runs/small", "--no-bm3d", "--limit", 2, "--sigmas", "25/255,0.2", "--factors", "2"),
+    ):
+        outcome = cli(*arguments)
+        assert outcome.code == 0, (arguments, outcome.err)
+    assert pixels(tmp_path / "noisy_denoised_x2.png").shape == (40, 28, 3)
+    assert {"sheet.png", "sample.json", "000001.png"} <= {path.name for path in (tmp_path / "samples").iterdir()}
+    assert {"evaluation.json", "evaluation.md", "denoising.png"} == {
+        p.name for p in (tmp_path / "evaluation").iterdir()
+    }
+    refused = cli("evaluate", "--model", "runs/small", "--no-bm3d")
+    assert refused.code == 1 and "evaluation.json" in refused.err
+
+
+# --- mistakes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def workshop(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a good picture, wrong files and wrong models; commands that fail must leave it as it is."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("workshop")
+    write(folder / "good.png", scene(8, 8, 1))
+    (folder / "text.png").write_text("this is no picture")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:60])
+    (folder / "folder.png").mkdir()
+    (folder / "taken").write_text("a file")
+    (folder / "pictures").mkdir()
+    for k in range(3):
+        write(folder / "pictures" / f"{k}.png", scene(32, 32, k))
+    write(folder / "exists.png", scene(8, 8, 2))
+    shutil.copytree(tiny_model, folder / "model")
+    weights = Path("cascade") / "diffusion_pytorch_model.safetensors"
+    for name in ("cut", "gone", "garbled", "no-config", "other-config"):
+        shutil.copytree(tiny_model, folder / name)
+    (folder / "cut" / weights).write_bytes((folder / "model" / weights).read_bytes()[:-100])
+    (folder / "gone" / weights).unlink()
+    (folder / "garbled" / weights).write_bytes(b"\xff" * 1000)
+    (folder / "no-config" / "cascade" / "config.json").unlink()
+    config = folder / "other-config" / "cascade" / "config.json"
+    mapping = json.loads(config.read_text())
+    for network in mapping["detail_networks"]:
+        network["width"] = 16
+    config.write_text(json.dumps(mapping))
+    return folder
+
+
+DENOISE = "denoise good.png --model model"
+MISTAKES = [
+    (f"{DENOISE} --sigma 15", ["--sigma", "15/255"]),
+    (f"{DENOISE} --sigma -1", ["--sigma", "-1"]),
+    (f"{DENOISE} --sigma nan", ["--sigma", "nan"]),
+    (f"{DENOISE} --sigma 1/0", ["noise level", "1/0"]),
+    (f"{DENOISE} --sigma abc", ["noise level", "abc"]),
+    (f"{DENOISE} --sigma 0.1 -o taken/out.png", ["taken"]),
+    (f"{DENOISE} --sigma 0.1 -o exists.png", ["exists.png", "--overwrite"]),
+    (f"{DENOISE} --sigma 0.1 -o out.xyz", ["out.xyz", ".png"]),
+    (f"{DENOISE} --sigma 0.1 -o out", ["out"]),
+    ("denoise missing.png --sigma 0.1 --model model", ["missing.png", "no such file"]),
+    ("denoise text.png --sigma 0.1 --model model", ["text.png", "not an image"]),
+    ("denoise empty.png --sigma 0.1 --model model", ["empty.png", "empty"]),
+    ("denoise cut.png --sigma 0.1 --model model", ["cut.png"]),
+    ("denoise folder.png --sigma 0.1 --model model", ["folder.png", "folder"]),
+    ("denoise good.png --sigma 0.1 --model nowhere", ["--model nowhere"]),
+    ("denoise good.png --sigma 0.1 --model cut", ["--model cut", "damaged"]),
+    ("denoise good.png --sigma 0.1 --model garbled", ["--model garbled", "damaged"]),
+    ("denoise good.png --sigma 0.1 --model gone", ["--model gone", "diffusion_pytorch_model.safetensors"]),
+    ("denoise good.png --sigma 0.1 --model no-config", ["--model no-config", "config.json"]),
+    ("denoise good.png --sigma 0.1 --model other-config", ["--model other-config"]),
+    ("upscale good.png --model model --factor 3", ["factor", "3"]),
+    ("upscale good.png --model model --factor 8", ["factor", "8", "2, 4"]),
+    ("upscale good.png --model model --factor 0", ["factor", "0"]),
+    ("upscale good.png --model model --factor -2", ["factor", "-2"]),
+    ("upscale good.png --model model --n 0", ["--n", "0"]),
+    ("upscale good.png --model model --n 2", ["--n", "2", "mean"]),
+    ("upscale good.png --model model --mode best", ["--mode", "best"]),
+    ("upscale good.png --model model --mode sample --steps 0", ["--steps", "0"]),
+    ("upscale good.png --model model --mode sample --solver magic", ["solver", "magic"]),
+    ("upscale missing.png --model model", ["missing.png"]),
+    ("upscale good.png --model model -o out.xyz", ["out.xyz"]),
+    ("sample --model model --n 0", ["--n", "0"]),
+    ("sample --model model --seed -1", ["--seed", "-1"]),
+    ("sample --model model --steps x", ["--steps", "x"]),
+    ("sample --model model --steps 0", ["--steps", "0"]),
+    ("sample --model model --steps 1,2,3", ["--steps", "1,2,3"]),
+    ("sample --model model --size axb", ["--size", "axb"]),
+    ("sample --model model --size 18x16", ["--size", "18x16", "4"]),
+    ("sample --model model --size 0x16", ["--size", "0x16"]),
+    ("sample --model model --solver magic", ["solver", "magic"]),
+    ("sample --model model --stop-scale 9", ["--stop-scale", "9"]),
+    ("sample --model model --stop-scale -1", ["--stop-scale", "-1"]),
+    ("sample --model model --batch-size 0", ["--batch-size", "0"]),
+    ("sample --model model --out taken", ["--out taken", "file"]),
+    ("sample --model nowhere", ["--model nowhere"]),
+    ("train --config nowhere.yaml", ["nowhere.yaml"]),
+    ("train --config taken", ["taken"]),
+    ("train --data nowhere", ["nowhere"]),
+    ("train --data model --set training.steps", ["--set", "training.steps"]),
+    ("train --data model --set training.stepz=3", ["stepz"]),
+    ("train --data pictures --set model.wavelet=bior2.2", ["wavelet", "bior2.2"]),
+    ("train --data pictures --set model.details.receptive_field=4", ["receptive_field", "4"]),
+    ("train --data pictures --scales low,7", ["--scales", "7"]),
+    ("train --data pictures --out taken", ["taken"]),
+    ("train --data model --steps 0", ["training.steps", "0"]),
+    ("train --data cut", ["cut"]),
+    ("evaluate --model model --no-bm3d --sigmas 15", ["--sigmas", "15/255"]),
+    ("evaluate --model model --no-bm3d --sigmas 0", ["--sigmas", "0"]),
+    ("evaluate --model model --no-bm3d --factors two", ["--factors", "two"]),
+    ("evaluate --model model --no-bm3d --limit 0", ["--limit", "0"]),
+    ("evaluate --model model --no-bm3d --kid 1", ["--kid", "1"]),
+    ("evaluate --model nowhere", ["--model nowhere"]),
+]
+
+
+@pytest.mark.parametrize("command, named", MISTAKES, ids=[command for command, _ in MISTAKES])
+def test_a_mistake_is_one_line_that_names_it(
+    cli: Cli, workshop: Path, monkeypatch: pytest.MonkeyPatch, command: str, named: list[str]
+) -> None:
+    monkeypatch.chdir(workshop)
+    before = {path: path.stat().st_mtime_ns for path in sorted(workshop.rglob("*"))}
+    outcome = cli(*shlex.split(command))
+    assert outcome.code == 1, outcome
+    assert outcome.err.count("\n") == 1 and outcome.err.startswith("wavdiff: "), outcome.err
+    assert not outcome.out
+    for text in named:
+        assert text in outcome.err
+    assert {path: path.stat().st_mtime_ns for path in sorted(workshop.rglob("*"))} == before
+
+
+def test_usage_errors_are_typers(cli: Cli) -> None:
+    for arguments in (("denoise", "a.png"), ("sample", "--nn", 3), ("paint",), ("upscale", "a.png", "--factor", "two")):
+        outcome = cli(*arguments)
+        assert outcome.code == 2 and "Traceback" not in outcome.err
