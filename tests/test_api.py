@@ -240,3 +240,15 @@ def test_weights_that_are_not_finite_are_refused(rgb: WaveletCascade, tmp_path: 
     save_model(broken, tmp_path, "")
     with pytest.raises(WavdiffError, match="not finite"):
         load_cascade(tmp_path)
+
+
+def test_pictures_of_other_sizes_are_enlarged_without_a_border_effect(tiny_model: Path) -> None:
+    """The last columns of a constant picture come out as its middle does."""
+    cascade = wavdiff.load(tiny_model)
+    cascade.autocast = False
+    flat = torch.full((1, 20, 24), 0.3)
+    large = wavdiff.upscale(cascade, flat, 2)
+    middle = large[:, 16:24, 20:28]
+    assert large.shape == (1, 40, 48)
+    for place in (large[:, :8, :8], large[:, -8:, -8:], large[:, 16:24, -8:]):
+        assert torch.allclose(place, middle, atol=1e-5)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from wavdiff.cascade import Mode, WaveletCascade
 from wavdiff.errors import WavdiffError
@@ -21,6 +22,7 @@ from wavdiff.solvers import Ladder
 
 Progress = Callable[[int], None]
 GROUP = 16
+FRAME = 8  # pixels repeated around a picture before it is enlarged, and cut off again
 
 
 def load(model: str | Path = "faces", device: str | torch.device = "cpu") -> WaveletCascade:
@@ -167,6 +169,15 @@ def denoise(cascade: WaveletCascade, picture: Tensor, sigma: float, *, mode: Mod
     return result[0] if single else result
 
 
+def _knows_border(cascade: WaveletCascade, small: Tensor, factor: int) -> bool:
+    """Whether the picture's border is the border that the networks were trained with: that of their image size.
+
+    There the zeros around it tell a network where it is, which helps (faces, x4: 26.7 dB against 26.3 dB with a frame).
+    Around any other picture they only disturb its last columns.
+    """
+    return (small.shape[-2] * factor, small.shape[-1] * factor) == cascade.image_size
+
+
 def upscale(
     cascade: WaveletCascade,
     picture: Tensor,
@@ -202,7 +213,11 @@ def upscale(
 
     def verb(batch: Tensor, copies: int) -> Tensor:
         seeds = [seed * copies + row for row in range(batch.shape[0])]
-        return cascade.upscale(batch, factor, mode=mode, seeds=seeds, ladder=ladder)
+        frame = 0 if _knows_border(cascade, batch, factor) else FRAME
+        framed = functional.pad(batch, (frame,) * 4, mode="replicate")
+        large = cascade.upscale(framed, factor, mode=mode, seeds=seeds, ladder=ladder)
+        height, width = large.shape[-2:]
+        return large[..., frame * factor : height - frame * factor, frame * factor : width - frame * factor]
 
     result = _through(cascade, pictures, verb)
     return result[0] if single else result

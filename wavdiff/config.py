@@ -171,7 +171,8 @@ class TrainingConfig:
     `scale_steps` lets a scale ("low", "0", ...) train for another number of steps than `steps`; each scale has its own
     cosine schedule, which ends where its training ends. `low_repeats`: independent noise draws of every image for the
     (cheap) low-pass network. `detail_crop`: side of the random crops of x_0 on which detail networks are trained
-    (None: whole images). `precision`: "auto" is bf16 where the device has it fast, else float32.
+    (None: whole images). `precision`: "auto" is bf16 where the device has it fast, else float32. `save_dtype`: how the
+    trained model's weights are stored; "float16" halves the file and rounds them to 3 decimal digits.
     """
 
     steps: int = 1000
@@ -187,6 +188,7 @@ class TrainingConfig:
     low_repeats: int = 1
     detail_crop: int | None = None
     precision: str = "auto"
+    save_dtype: str = "float32"
     seed: int = 0
     log_every: int = 10
     evaluate_every: int = 500
@@ -213,6 +215,11 @@ class TrainingConfig:
         _require(self.seed >= 0, "training.seed must be at least 0", self.seed)
         _require(self.gradient_clip > 0, "training.gradient_clip must be positive", self.gradient_clip)
         _require(0 < self.ema_decay < 1, "training.ema_decay must be in (0, 1)", self.ema_decay)
+        _require(
+            self.save_dtype in ("float32", "float16"),
+            "training.save_dtype must be float32 or float16",
+            self.save_dtype,
+        )
         _require(
             self.precision in ("auto", "float32", "bf16"),
             "training.precision must be auto, float32 or bf16",

@@ -279,7 +279,9 @@ def run_evaluation(request: EvaluationRequest, out: Path, say: Say = lambda text
         results["upscale"] = rows
         texts += [_table("Enlarging from block means", rows), ""]
     if request.kid_samples:
-        samples = measure_samples(cascades, config, request.kid_samples, request.seed, out, say)
+        samples = measure_samples(
+            {request.models[0]: cascades[request.models[0]]}, config, request.kid_samples, request.seed, out, say
+        )
         results["samples"] = samples
         texts += ["## Samples", "", "```json", json.dumps(samples, indent=1), "```", ""]
     text = "\n".join(texts)

@@ -70,7 +70,12 @@ def load_cascade(model: str | Path = "faces", device: str | torch.device = "cpu"
         raise WavdiffError(f"--model {model}: {path / 'config.json'} does not hold the settings of a cascade")
     try:
         cascade, report = WaveletCascade.from_pretrained(
-            path, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False, output_loading_info=True
+            path,
+            use_safetensors=True,
+            torch_dtype=torch.float32,
+            local_files_only=True,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
         )
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__

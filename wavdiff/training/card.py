@@ -18,9 +18,9 @@ from wavdiff.data import ImageSource
 PACKAGES = ("wavdiff", "torch", "diffusers", "accelerate", "pytorch-wavelets", "safetensors")
 
 
-def weights_digest(cascade: WaveletCascade) -> str:
+def weights_digest(cascade: WaveletCascade, dtype: torch.dtype = torch.float32) -> str:
     """sha256 over names and values of all weights, independent of how the file lays them out."""
-    tensors = {name: value.contiguous() for name, value in sorted(cascade.state_dict().items())}
+    tensors = {name: value.to(dtype).contiguous() for name, value in sorted(cascade.state_dict().items())}
     return hashlib.sha256(save(tensors)).hexdigest()
 
 
@@ -97,7 +97,8 @@ A wavelet cascade of score networks, trained by `wavdiff train` with the configu
 {state["images_seen"]:,} images seen; {state["seconds"] / 60:.1f} minutes in training steps, \
 {torch.get_num_threads()} CPU thread(s), {platform.machine()}.
 - **Versions:** Python {platform.python_version()}, {versions}.
-- **sha256 of the weights** (safetensors serialisation of the sorted tensors): `{weights_digest(cascade)}`
+- **sha256 of the weights** ({config.training.save_dtype}, safetensors serialisation of the sorted tensors): \
+`{weights_digest(cascade, getattr(torch, config.training.save_dtype))}`
 
 {f"## What it can and cannot do{chr(10) * 2}{config.data.note.strip()}{chr(10) * 2}" if config.data.note else ""}\
 ## Held-out numbers
