@@ -415,9 +415,15 @@ class Trainer:
         model = copy.deepcopy(self.cascade).to("cpu", memory_format=torch.contiguous_format).eval()
         model.load_state_dict(averaged, strict=False)
         dtype = getattr(torch, self.config.training.save_dtype)
-        model = model.to(dtype).to(torch.float32)  # the card speaks of the weights as they are stored
+        _cast(_cast(model, dtype), torch.float32)  # the card speaks of the weights as they are stored
         card = model_card(self.config, model, self.train_source, self.heldout_source, state, self.out)
-        save_model(model.to(dtype), self.out / "model", card, to_yaml(self.config))
+        save_model(_cast(model, dtype), self.out / "model", card, to_yaml(self.config))
+
+
+def _cast(model: WaveletCascade, dtype: torch.dtype) -> WaveletCascade:
+    """The model itself, its weights in `dtype` (diffusers' own `to` warns of what does not concern us)."""
+    torch.nn.Module.to(cast(torch.nn.Module, model), dtype)
+    return model
 
 
 def _due(every: int, step: int, done: bool) -> bool:
