@@ -24,9 +24,11 @@ lint: $(STAMP)
 venv: $(STAMP)
 
 # torch comes first and alone: resolved together with the rest, pip may take another build of it than the one at hand.
+# deepinv comes without torchvision, whose build on PyPI does not load beside a torch without CUDA; the tests do without.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "wavdiff needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) torch
 	$(PIP_INSTALL) -e ".[dev,faces,evaluation]"
+	$(PIP_INSTALL) --no-deps deepinv natsort h5py
 	touch $@

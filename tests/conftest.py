@@ -62,6 +62,35 @@ def run_cli(*arguments: object) -> Outcome:
     return Outcome(code if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
 
 
+class Pipe(io.TextIOWrapper):
+    """Standard input or output as a pipe, of text and of bytes."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.bytes = io.BytesIO(data)
+        super().__init__(self.bytes, encoding="utf-8")
+
+    def read_back(self) -> bytes:
+        """What was written."""
+        self.flush()
+        return self.bytes.getvalue()
+
+
+def run_piped(data: bytes, *arguments: object) -> tuple[int, bytes, str]:
+    """Run `wavdiff ARGUMENTS` in this process with `data` on standard input; returns code, stdout as bytes, stderr."""
+    from wavdiff.cli import main
+
+    code: object = 0
+    with pytest.MonkeyPatch.context() as patch:
+        pipes = {"stdin": Pipe(data), "stdout": Pipe(), "stderr": Pipe()}
+        for name, pipe in pipes.items():
+            patch.setattr(sys, name, pipe)
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+    return code if isinstance(code, int) else 0, pipes["stdout"].read_back(), pipes["stderr"].read_back().decode()
+
+
 def run_python(code: str, *arguments: object) -> str:
     """Run Python code in a fresh process; returns what it printed."""
     done = subprocess.run(

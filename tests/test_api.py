@@ -52,8 +52,8 @@ def test_the_docstrings_verbs(pictures: Path, tiny_config: Path, tmp_path: Path)
     new = wavdiff.sample(cascade, n=4, seed=0)
     assert new.shape == (4, 1, 16, 16) and new.dtype == torch.float32 and float(new.abs().max()) <= 1
     noisy = new + 0.2 * torch.randn(new.shape, generator=torch.Generator().manual_seed(0))
-    assert wavdiff.denoise(cascade, noisy, sigma=0.1).shape == new.shape
-    assert wavdiff.upscale(cascade, new, factor=2).shape == (4, 1, 32, 32)
+    assert wavdiff.denoise(noisy, sigma=0.1, model=cascade).shape == new.shape
+    assert wavdiff.upscale(new, factor=2, model=cascade).shape == (4, 1, 32, 32)
 
 
 def test_training_from_a_mapping_of_some_scales(pictures: Path, tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_pictures_keep_their_shape(gray: WaveletCascade, rgb: WaveletCascade, sh
     x = picture(*shape)
     for cascade in (gray, rgb):
         for mode in ("mean", "sample"):
-            assert wavdiff.denoise(cascade, x, 0.1, mode=mode).shape == shape
-            large = wavdiff.upscale(cascade, x, 4, mode=mode)
+            assert wavdiff.denoise(x, 0.1, mode=mode, model=cascade).shape == shape
+            large = wavdiff.upscale(x, 4, mode=mode, model=cascade)
             assert large.shape == (*shape[:-2], 4 * shape[-2], 4 * shape[-1])
             batch = large if large.ndim == 4 else large[None]
             means = torch.nn.functional.avg_pool2d(batch, 4).reshape(shape)
@@ -110,17 +110,17 @@ def test_pictures_keep_their_shape(gray: WaveletCascade, rgb: WaveletCascade, sh
 
 def test_a_gray_cascade_treats_the_channels_alike_and_apart(gray: WaveletCascade) -> None:
     x = picture(2, 3, 12, 8)
-    clean, large = wavdiff.denoise(gray, x, 0.1), wavdiff.upscale(gray, x, 2)
+    clean, large = wavdiff.denoise(x, 0.1, model=gray), wavdiff.upscale(x, 2, model=gray)
     for channel in range(3):
         part = x[:, channel : channel + 1]
-        assert torch.allclose(clean[:, channel : channel + 1], wavdiff.denoise(gray, part, 0.1), atol=1e-6)
-        assert torch.allclose(large[:, channel : channel + 1], wavdiff.upscale(gray, part, 2), atol=1e-6)
+        assert torch.allclose(clean[:, channel : channel + 1], wavdiff.denoise(part, 0.1, model=gray), atol=1e-6)
+        assert torch.allclose(large[:, channel : channel + 1], wavdiff.upscale(part, 2, model=gray), atol=1e-6)
 
 
 def test_an_rgb_cascade_sees_gray_as_three_equal_channels(rgb: WaveletCascade) -> None:
     x = picture(2, 1, 8, 12)
-    clean = wavdiff.denoise(rgb, x, 0.1)
-    colour = wavdiff.denoise(rgb, x.expand(-1, 3, -1, -1), 0.1)
+    clean = wavdiff.denoise(x, 0.1, model=rgb)
+    colour = wavdiff.denoise(x.expand(-1, 3, -1, -1), 0.1, model=rgb)
     assert torch.allclose(clean, colour.mean(dim=1, keepdim=True), atol=1e-6)
     assert float((colour[:, 0] - colour[:, 1]).abs().max()) > 1e-4  # or the test would say nothing
 
@@ -128,8 +128,8 @@ def test_an_rgb_cascade_sees_gray_as_three_equal_channels(rgb: WaveletCascade) -
 def test_draws_depend_on_their_seed_and_place(gray: WaveletCascade) -> None:
     x = picture(1, 1, 8, 8).expand(3, -1, -1, -1)
     for draw in (
-        lambda x, seed: wavdiff.denoise(gray, x, 0.3, mode="sample", seed=seed),
-        lambda x, seed: wavdiff.upscale(gray, x, 2, mode="sample", seed=seed),
+        lambda x, seed: wavdiff.denoise(x, 0.3, mode="sample", seed=seed, model=gray),
+        lambda x, seed: wavdiff.upscale(x, 2, mode="sample", seed=seed, model=gray),
     ):
         drawn = draw(x, 5)
         assert not torch.equal(drawn[0], drawn[1])
@@ -141,23 +141,23 @@ def test_draws_depend_on_their_seed_and_place(gray: WaveletCascade) -> None:
 def test_inputs_are_left_alone(gray: WaveletCascade) -> None:
     x = picture(3, 9, 9)
     before = x.clone()
-    wavdiff.denoise(gray, x, 0.1)
-    wavdiff.denoise(gray, x, 0.0)[:] = 0
-    wavdiff.upscale(gray, x, 2)
+    wavdiff.denoise(x, 0.1, model=gray)
+    wavdiff.denoise(x, 0.0, model=gray)[:] = 0
+    wavdiff.upscale(x, 2, model=gray)
     assert torch.equal(x, before)
 
 
 def test_wrong_arguments_are_refused(gray: WaveletCascade) -> None:
     x = picture(1, 8, 8)
     for call, said in (
-        (lambda: wavdiff.denoise(gray, x, 15), "15/255 = 0.059"),
-        (lambda: wavdiff.denoise(gray, x, -0.1), "-0.1"),
-        (lambda: wavdiff.denoise(gray, x, float("nan")), "nan"),
-        (lambda: wavdiff.denoise(gray, picture(2, 8, 8), 0.1), "got 2"),
-        (lambda: wavdiff.denoise(gray, picture(8, 8), 0.1), r"\(8, 8\)"),
-        (lambda: wavdiff.upscale(gray, x, 3), "got 3"),
-        (lambda: wavdiff.upscale(gray, x, 8), "2, 4"),
-        (lambda: wavdiff.upscale(gray, x, 2, mode="sample", steps=0), "steps"),
+        (lambda: wavdiff.denoise(x, 15, model=gray), "15/255 = 0.059"),
+        (lambda: wavdiff.denoise(x, -0.1, model=gray), "-0.1"),
+        (lambda: wavdiff.denoise(x, float("nan"), model=gray), "nan"),
+        (lambda: wavdiff.denoise(picture(2, 8, 8), 0.1, model=gray), "got 2"),
+        (lambda: wavdiff.denoise(picture(8, 8), 0.1, model=gray), r"\(8, 8\)"),
+        (lambda: wavdiff.upscale(x, 3, model=gray), "got 3"),
+        (lambda: wavdiff.upscale(x, 8, model=gray), "2, 4"),
+        (lambda: wavdiff.upscale(x, 2, mode="sample", steps=0, model=gray), "steps"),
         (lambda: wavdiff.sample(gray, n=0), "n must be at least 1, got 0"),
         (lambda: wavdiff.sample(gray, batch_size=0), "batch_size"),
         (lambda: wavdiff.sample(gray, stop_scale=3), "got 3"),
@@ -227,7 +227,7 @@ def test_any_cascade_can_be_saved_and_loaded(rgb: WaveletCascade, tmp_path: Path
         assert torch.equal(loaded.state_dict()[name], value), name
     assert torch.equal(wavdiff.sample(loaded), wavdiff.sample(rgb))
     x = torch.from_numpy(scene(11, 6, 1, 3)).permute(2, 0, 1) / 127.5 - 1
-    assert torch.equal(api.denoise(loaded, x, 0.2), api.denoise(rgb, x, 0.2))
+    assert torch.equal(api.denoise(x, 0.2, model=loaded), api.denoise(x, 0.2, model=rgb))
     assert (tmp_path / "rgb" / "README.md").read_text() == "# a card"
     scheduler = json.loads((tmp_path / "rgb" / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler["sigma_data"] == 1.0
@@ -247,7 +247,7 @@ def test_pictures_of_other_sizes_are_enlarged_without_a_border_effect(tiny_model
     cascade = wavdiff.load(tiny_model)
     cascade.autocast = False
     flat = torch.full((1, 20, 24), 0.3)
-    large = wavdiff.upscale(cascade, flat, 2)
+    large = wavdiff.upscale(flat, 2, model=cascade)
     middle = large[:, 16:24, 20:28]
     assert large.shape == (1, 40, 48)
     for place in (large[:, :8, :8], large[:, -8:, -8:], large[:, 16:24, -8:]):

@@ -1,6 +1,7 @@
 """The command line: the four verbs end to end, files that are what they claim, and mistakes answered in one line."""
 
 import hashlib
+import io
 import json
 import os
 import shlex
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Outcome, run_python, scene
+from conftest import Outcome, run_piped, run_python, scene
 from PIL import Image
 
 from wavdiff import api
@@ -190,7 +191,7 @@ def test_any_picture_is_denoised_and_stays_as_it_is(
     assert cli("denoise", path, "--sigma", 25 / 255, "--model", tiny_model, "-o", again, "--seed", 4).code == 0
     assert again.read_bytes() == result.read_bytes()
     # The file is what the function says of the file's own pixels: nothing was added to them.
-    clean = api.denoise(api.load(tiny_model), load_image(path).pixels, 25 / 255)
+    clean = api.denoise(load_image(path).pixels, 25 / 255, model=tiny_model)
     assert torch.allclose(load_image(result).pixels, clean.clamp(-1, 1), atol=1.01 / 255)
 
 
@@ -218,10 +219,10 @@ def test_added_noise_is_for_demonstrations(cli: Cli, tiny_model: Path, tmp_path:
     clean, noisy = (pixels(tmp_path / name).astype(float) for name in ("a.png", "a_denoised_input.png"))
     error = np.mean((clean - noisy) ** 2)
     noisy_psnr = 10 * np.log10(255**2 / error)
-    assert "PSNR" in outcome.out and f"{noisy_psnr:.1f}"[:-1] in outcome.out
+    assert "PSNR" in outcome.err and f"{noisy_psnr:.1f}"[:-1] in outcome.err
     result = pixels(tmp_path / "a_denoised.png").astype(float)
     printed = [
-        float(word) for word in outcome.out.replace(",", " ").split() if word.count(".") == 1 and word[0].isdigit()
+        float(word) for word in outcome.err.replace(",", " ").split() if word.count(".") == 1 and word[0].isdigit()
     ]
     assert printed[0] == pytest.approx(noisy_psnr, abs=0.1)
     assert printed[1] == pytest.approx(10 * np.log10(255**2 / np.mean((clean - result) ** 2)), abs=0.1)
@@ -264,12 +265,15 @@ def test_enlarged_pictures_keep_the_small_one(
         assert image.mode == mode and image.size == (factor * width, factor * height)
     small, cascade = load_image(path).pixels, api.load(tiny_model)
     for way in ("mean", "sample"):
-        large = api.upscale(cascade, small, factor, mode=way, seed=1)
+        large = api.upscale(small, factor, model=cascade, mode=way, seed=1)
         means = torch.nn.functional.avg_pool2d(large[None], factor)[0]
         assert float((means - small).abs().max()) < 2e-6
-    said = float(outcome.out.split("at most ")[1].split()[0])
-    assert said < 1e-6
-    mean = api.upscale(cascade, small, factor)
+    assert outcome.out.strip() == str(result)
+    if mode != "RGBA":
+        assert float(outcome.err.split("at most ")[1].split()[0]) < 1e-6
+    if mode == "RGBA":
+        assert (pixels(result)[..., 3] == 255).all()  # what is opaque stays opaque
+    mean = api.upscale(small, factor, model=cascade)
     assert torch.allclose(load_image(result).pixels, mean.clamp(-1, 1), atol=1.01 / 255)
 
 
@@ -283,6 +287,63 @@ def test_variants_differ_and_are_named_by_their_seeds(cli: Cli, tiny_model: Path
     one = ("--mode", "sample", "--seed", 12, "--steps", 2, "-o", tmp_path / "one.png")
     assert cli("upscale", path, *one, "--model", tiny_model).code == 0
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / names[1]).read_bytes()
+
+
+# --- both, on many files --------------------------------------------------------------------------------------------
+
+
+def test_draws_their_mean_maps_and_bounds(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "small.png", scene(6, 7, 2))
+    options = ("--samples", 5, "--interval", 0.9, "--seed", 3, "--steps", 2, "--model", tiny_model)
+    dry = cli("upscale", path, *options, "--dry-run")
+    assert dry.code == 0 and list(tmp_path.iterdir()) == [path]
+    outcome = cli("upscale", path, *options)
+    assert outcome.code == 0, outcome.err
+    written = outcome.out.splitlines()
+    assert written[0] == str(tmp_path / "small_x2.png")
+    assert sorted([*written, str(path)]) == sorted(str(other) for other in tmp_path.iterdir())
+    assert [line.split(" -> ")[1].split("  ")[0] for line in dry.out.splitlines()] == written  # as the dry run said
+    draws = np.stack([pixels(tmp_path / f"small_x2_sample_{seed:06d}.png") for seed in range(3, 8)]).astype(float)
+    inner = (draws > 0).all(axis=0) & (draws < 255).all(axis=0)  # where no draw was limited to the file's range
+    assert inner.mean() > 0.5
+    mean, lower, upper = (pixels(tmp_path / f"small_x2{end}.png").astype(float) for end in ("", "_lower", "_upper"))
+    assert np.abs(mean - draws.mean(axis=0))[inner].max() <= 1
+    spread = np.load(tmp_path / "small_x2_std.npy")
+    assert spread.shape == (12, 14, 1)
+    assert np.abs(255 * spread[..., 0] - draws.std(axis=0, ddof=1))[inner].max() <= 1
+    assert (lower <= mean).all() and (mean <= upper).all()
+    again = cli("upscale", path, *options)
+    assert again.code == 1 and "exists" in again.err and again.out == ""
+
+
+def test_a_folder_of_pictures_of_all_kinds(cli: Cli, tiny_model: Path, pictures: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in pictures.rglob("*") if path.is_file()}
+    write(tmp_path / "wide.png", scene(9, 9, 1))
+    (tmp_path / "bad.png").write_bytes(next(iter(before.values()))[:40])
+    inputs = (pictures, tmp_path / "bad.png", tmp_path / "wide.png")
+    outcome = cli("denoise", *inputs, "--sigma", 0.1, "-o", tmp_path / "out", "--model", tiny_model)
+    assert outcome.code == 1 and "wavdiff: 1 of 26 failed" in outcome.err
+    assert outcome.err.count("bad.png") == 1
+    for path, data in before.items():
+        assert path.read_bytes() == data
+        with Image.open(path) as source, Image.open(tmp_path / "out" / path.relative_to(pictures)) as result:
+            assert (result.mode, result.size, result.format) == (source.mode, source.size, source.format)
+    results = {path for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert {Path(line) for line in outcome.out.splitlines()} == results and len(results) == 25
+
+
+def test_a_picture_through_a_pipe(tiny_model: Path, tmp_path: Path, cli: Cli) -> None:
+    path = write(tmp_path / "a.png", noisy_scene(16, 16))
+    options = ("--sigma", "0.1", "--model", tiny_model)
+    code, picture, said = run_piped(path.read_bytes(), "denoise", "-", *options)
+    assert code == 0, said
+    assert cli("denoise", path, *options, "-o", tmp_path / "b.png").code == 0
+    assert picture == (tmp_path / "b.png").read_bytes()
+    code, picture, _ = run_piped(path.read_bytes(), "denoise", "-", "--ext", "tif", *options)
+    with Image.open(io.BytesIO(picture)) as image:
+        assert code == 0 and image.format == "TIFF" and (np.array(image) == pixels(tmp_path / "b.png")).all()
+    code, picture, said = run_piped(b"no picture", "denoise", "-", *options)
+    assert code == 1 and picture == b"" and said.startswith("wavdiff: stdin: not an image") and said.count("\n") == 1
 
 
 # --- evaluate, and all of it in a row ------------------------------------------------------------------------------
@@ -365,7 +426,27 @@ MISTAKES = [
     ("denoise text.png --sigma 0.1 --model model", ["text.png", "not an image"]),
     ("denoise empty.png --sigma 0.1 --model model", ["empty.png", "empty"]),
     ("denoise cut.png --sigma 0.1 --model model", ["cut.png"]),
-    ("denoise folder.png --sigma 0.1 --model model", ["folder.png", "folder"]),
+    ("denoise folder.png --sigma 0.1 --model model", ["folder.png", "folder holds no picture"]),
+    ("denoise no*.png --sigma 0.1 --model model", ["no*.png", "no file matches"]),
+    (f"{DENOISE} --sigma auto --add-noise", ["--add-noise", "--sigma"]),
+    (f"{DENOISE} --samples 1", ["--samples", "1"]),
+    (f"{DENOISE} --samples -4", ["--samples", "-4"]),
+    (f"{DENOISE} --interval 0.9", ["--interval", "--samples"]),
+    (f"{DENOISE} --interval 90 --samples 4", ["--interval", "90", "0.9"]),
+    (f"{DENOISE} --interval nan --samples 4", ["--interval", "nan"]),
+    (f"{DENOISE} --steps 3", ["--steps", "--sample"]),
+    (f"{DENOISE} --solver dpm", ["--solver", "--sample"]),
+    (f"{DENOISE} --seed -1", ["--seed", "-1"]),
+    (f"{DENOISE} --sample --solver magic", ["solver", "magic"]),
+    (f"{DENOISE} --memory 100MB", ["--memory", "256MB", "100MB"]),
+    (f"{DENOISE} --memory much", ["--memory", "much"]),
+    (f"{DENOISE} --ext xyz", ["--ext", "xyz", "png"]),
+    (f"{DENOISE} --ext tif -o a.png", ["--ext", "tif", "a.png"]),
+    (f"{DENOISE} --suffix a/b", ["--suffix", "a/b"]),
+    (f"{DENOISE} --suffix=", ["good.png", "input"]),
+    ("denoise good.png exists.png --model model -o out.png", ["--out", "folder", "out.png"]),
+    ("denoise pictures --model model -o taken", ["--out", "folder", "taken"]),
+    ("denoise good.png --model fashion2", ["--model fashion2"]),
     ("denoise good.png --sigma 0.1 --model nowhere", ["--model nowhere"]),
     ("denoise good.png --sigma 0.1 --model cut", ["--model cut", "damaged"]),
     ("denoise good.png --sigma 0.1 --model garbled", ["--model garbled", "damaged"]),
@@ -381,6 +462,9 @@ MISTAKES = [
     ("upscale good.png --model model --mode best", ["--mode", "best"]),
     ("upscale good.png --model model --mode sample --steps 0", ["--steps", "0"]),
     ("upscale good.png --model model --mode sample --solver magic", ["solver", "magic"]),
+    ("upscale good.png --model model --mode sample --n 2 --samples 3", ["--n", "--samples"]),
+    ("upscale good.png --model model --seed -1", ["--seed", "-1"]),
+    ("upscale good.png --model model --steps 2", ["--steps", "--mode sample"]),
     ("upscale missing.png --model model", ["missing.png"]),
     ("upscale good.png --model model -o out.xyz", ["out.xyz"]),
     ("sample --model model --n 0", ["--n", "0"]),
@@ -433,6 +517,6 @@ def test_a_mistake_is_one_line_that_names_it(
 
 
 def test_usage_errors_are_typers(cli: Cli) -> None:
-    for arguments in (("denoise", "a.png"), ("sample", "--nn", 3), ("paint",), ("upscale", "a.png", "--factor", "two")):
+    for arguments in (("denoise",), ("sample", "--nn", 3), ("paint",), ("upscale", "a.png", "--factor", "two")):
         outcome = cli(*arguments)
         assert outcome.code == 2 and "Traceback" not in outcome.err

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from wavdiff import api, evaluation, metrics
+from wavdiff import api, metrics
 from wavdiff.data import heldout_batch, open_source
 from wavdiff.errors import WavdiffError
-from wavdiff.evaluation import EvaluationRequest, run_evaluation
+from wavdiff.evaluation import EvaluationRequest, heldout, run_evaluation
+from wavdiff.evaluation.verbs import denoised, enlarged
 
 pytest.importorskip("matplotlib")
 skimage_metrics = pytest.importorskip("skimage.metrics")
@@ -44,14 +45,14 @@ def test_a_report_says_what_was_measured(
     cascade = api.load(tiny_model)
     row = results["denoise"]["25/255"]
     assert row["noisy"]["psnr"] == pytest.approx(psnr(noisy, held), abs=2e-3)
-    assert row[str(tiny_model)]["psnr"] == pytest.approx(psnr(api.denoise(cascade, noisy, 25 / 255), held), abs=2e-3)
+    assert row[str(tiny_model)]["psnr"] == pytest.approx(psnr(denoised(cascade, noisy, 25 / 255), held), abs=2e-3)
     assert set(row) == {"noisy", str(tiny_model)}
 
     small = held.reshape(len(held), 1, 8, 2, 8, 2).mean(dim=(3, 5))
     row = results["upscale"]["x2"]
-    large = api.upscale(cascade, small, 2)
+    large = enlarged(cascade, small, 2)
     assert row[f"{tiny_model} (mean)"]["psnr"] == pytest.approx(psnr(large, held), abs=2e-3)
-    drawn = api.upscale(cascade, small, 2, mode="sample", seed=0)
+    drawn = enlarged(cascade, small, 2, "sample", seed=0)
     assert row[f"{tiny_model} (sample)"]["psnr"] == pytest.approx(psnr(drawn, held), abs=2e-3)
     assert set(results["upscale"]) == {"x2", "x4"} and "bicubic" in row
 
@@ -83,10 +84,10 @@ def test_batches_of_images_change_no_number(tiny_model: Path, tmp_path: Path, mo
     images = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     found = []
     for size in (1, 2, 50):
-        monkeypatch.setattr(evaluation, "BATCH", size)
+        monkeypatch.setattr(heldout, "BATCH", size)
         say = [].append
-        denoised = evaluation.measure_denoising(cascades, images, (0.2,), bm3d=False, seed=4, say=say)
-        found.append((denoised, evaluation.measure_upscaling(cascades, images, (2,), seed=4, say=say)))
+        denoised = heldout.measure_denoising(cascades, images, (0.2,), bm3d=False, seed=4, say=say)
+        found.append((denoised, heldout.measure_upscaling(cascades, images, (2,), seed=4, say=say)))
     assert found[0] == found[1] == found[2]
 
 

@@ -58,10 +58,33 @@ def test_ssim_is_one_for_the_truth_and_falls_with_noise() -> None:
 
 @_needs("skimage")
 def test_ssim_of_constant_images_is_its_closed_form() -> None:
-    # Without contrast only the luminance term is left: (2 a b + c) / (a^2 + b^2 + c), c = (0.01 * range)^2.
-    a, b, c = 0.5, 0.25, 0.02**2
-    value = metrics.ssim(torch.full((1, 1, 16, 16), a), torch.full((1, 1, 16, 16), b)).item()
+    # Without contrast only the luminance term is left: (2 a b + c) / (a^2 + b^2 + c), c = 0.01^2, on the [0, 1] scale.
+    a, b, c = 0.5, 0.25, 0.01**2
+    value = metrics.ssim(torch.full((1, 1, 16, 16), 2 * a - 1), torch.full((1, 1, 16, 16), 2 * b - 1)).item()
     assert value == pytest.approx((2 * a * b + c) / (a**2 + b**2 + c), abs=1e-6)
+
+
+@_needs("skimage")
+def test_ssim_is_that_of_floating_point_files() -> None:
+    from skimage.metrics import structural_similarity
+
+    truth, estimate = torch.rand(1, 3, 24, 20).double(), torch.rand(1, 3, 24, 20).double()
+    expected = structural_similarity(
+        truth[0].permute(1, 2, 0).numpy(), estimate[0].permute(1, 2, 0).numpy(), data_range=1, channel_axis=-1,
+        gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+    )  # fmt: skip
+    assert metrics.ssim(estimate * 2 - 1, truth * 2 - 1).item() == pytest.approx(float(expected), abs=1e-9)
+
+
+def test_mean_shift_is_counted_in_gray_levels() -> None:
+    reference = torch.rand(2, 3, 8, 6) * 2 - 1
+    shift = torch.tensor([[1.0, 0.0, -2.0], [0.5, 3.0, 0.0]], dtype=torch.float64)
+    found = metrics.mean_shift(reference + 2 / 255 * shift[..., None, None].float(), reference)
+    torch.testing.assert_close(found, shift, rtol=0, atol=1e-4)
+    small = torch.nn.functional.avg_pool2d(reference, 2)
+    torch.testing.assert_close(metrics.mean_shift(small, reference), torch.zeros(2, 3).double(), rtol=0, atol=1e-4)
+    with pytest.raises(WavdiffError, match=r"\(2, 1, 8, 6\)"):
+        metrics.mean_shift(reference[:, :1], reference)
 
 
 def test_wrong_shapes_are_named() -> None:
@@ -71,6 +94,8 @@ def test_wrong_shapes_are_named() -> None:
         metrics.ssim(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8))
     with pytest.raises(WavdiffError, match=r"\[0, 1\] scale"):
         metrics.bm3d_denoise(torch.zeros(1, 1, 16, 16), 25)
+    with pytest.raises(WavdiffError, match="threads"):
+        metrics.bm3d_denoise(torch.zeros(1, 1, 16, 16), 0.1, threads=0)
 
 
 @_needs("bm3d")

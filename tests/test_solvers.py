@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wavdiff.errors import WavdiffError
 from wavdiff.noise import expand, preconditioning
-from wavdiff.solvers import SOLVERS, Ladder, draw_noise, make_scheduler, solve
+from wavdiff.solvers import SOLVERS, Ladder, draw_noise, make_scheduler, recurrence, solve
 
 DATA_STD = 0.6
 
@@ -187,3 +187,30 @@ def test_noise_of_image_k_comes_from_generator_k() -> None:
 def test_impossible_ladders_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(WavdiffError, match=message):
         Ladder(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 18])
+def test_the_recurrence_is_the_walk_of_the_scheduler(solver, steps):
+    def denoised(y: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+        u = expand(levels, y)
+        return 0.36 * y / (1 + u**2) + 0.1 * torch.tanh(y)
+
+    def raw_output(y: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+        c_skip, c_out, _ = preconditioning(levels)
+        return (denoised(y, levels) - expand(c_skip, y) * y) / expand(c_out, y)
+
+    ladder = Ladder(steps=steps, solver=solver, sigma_max=10, sigma_min=0.05)
+    start = 10 * torch.randn(1, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = solve(raw_output, start, ladder, [torch.Generator().manual_seed(1)])
+    generator, state, before = torch.Generator().manual_seed(1), start, torch.zeros_like(start)
+    walk = recurrence(ladder)
+    assert len(walk) == ladder.calls
+    for step in walk:
+        clean = denoised(state, torch.tensor([step.level], dtype=torch.float64))
+        noise = torch.zeros_like(state)
+        if solver == "sde-dpm":  # which draws at every step
+            noise = torch.randn(state.shape, generator=generator, dtype=torch.float64)
+        state = step.state * state + step.denoised * clean + step.before * before + step.noise * noise
+        before = clean
+    assert torch.allclose(state, expected, atol=2e-5)

@@ -15,8 +15,8 @@ Four verbs:
     import wavdiff
     faces = wavdiff.load("faces")
     new = wavdiff.sample(faces, n=4, seed=0)
-    clean = wavdiff.denoise(faces, noisy, sigma=0.1)
-    large = wavdiff.upscale(faces, small, factor=2)
+    clean = wavdiff.denoise(noisy, sigma=0.1, model=faces)
+    large = wavdiff.upscale(small, 2, model=faces)
     wavdiff.train("tiny", out="runs/mine", data="pictures/")
 """
 

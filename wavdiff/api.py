@@ -1,28 +1,30 @@
-"""The four verbs as functions on pictures: batches of any number, gray or RGB, any size.
+"""The four verbs as functions on pictures: batches of any number, gray or RGB, any size, any kind.
 
-Tensors here are pictures in [-1, 1], (N, C, H, W) or (C, H, W), with C = 1 or 3 whatever the channels of the cascade:
-a gray cascade treats the three channels of an RGB picture alike and apart; an RGB cascade sees a gray picture as three
-equal channels and its answer is their mean. `sigma` is in [0, 1] units.
+`sample` draws tensors in [-1, 1], (N, C, H, W). `denoise` and `upscale` take Pillow images, NumPy arrays or tensors
+and give the same kind back (see `kinds`). A gray cascade treats the three channels of an RGB picture alike and apart;
+an RGB cascade sees a gray picture as three equal channels and its answer is gray. `sigma` is in [0, 1] units.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from wavdiff.cascade import Mode, WaveletCascade
 from wavdiff.errors import WavdiffError
-from wavdiff.pipeline import load_cascade
-from wavdiff.solvers import Ladder
+from wavdiff.images import Planes, plain_info
+from wavdiff.kinds import as_planes
+from wavdiff.pipeline import DEFAULT_RESTORATION_MODEL, load_cascade
+from wavdiff.restoration.request import RestorationRequest
+from wavdiff.restoration.work import MemorySource, Work
 
 Progress = Callable[[int], None]
 GROUP = 16
-FRAME = 8  # pixels repeated around a picture before it is enlarged, and cut off again
 
 
 def load(model: str | Path = "faces", device: str | torch.device = "cpu") -> WaveletCascade:
@@ -118,109 +120,99 @@ def sample(cascade: WaveletCascade, n: int = 1, seed: int = 0, **settings: Any) 
     return sample_walk(cascade, range(seed, seed + n), **settings)[-1].clamp(-1, 1)
 
 
-def _as_batch(picture: Tensor) -> tuple[Tensor, bool]:
-    if picture.ndim == 3:
-        return picture[None], True
-    if picture.ndim != 4:
-        raise WavdiffError(f"a picture is (C, H, W) or (N, C, H, W), got shape {tuple(picture.shape)}")
-    return picture, False
+def _model(model: str | Path | WaveletCascade) -> WaveletCascade:
+    return load_cascade(model) if isinstance(model, str | Path) else model
 
 
-def _through(cascade: WaveletCascade, pictures: Tensor, verb: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Apply `verb(batch, copies)` to pictures of 1 or 3 channels; `copies` counts batch rows per picture."""
-    count, channels = pictures.shape[:2]
-    if channels not in (1, 3):
-        raise WavdiffError(f"a picture has 1 (gray) or 3 (RGB) channels, got {channels}")
-    pictures = pictures.to(device=cascade.device, dtype=torch.float32)
-    if channels == cascade.channels:
-        result = verb(pictures, 1)
-    elif cascade.channels == 1:
-        result = verb(pictures.flatten(0, 1)[:, None], 3)[:, 0].unflatten(0, (count, channels))
-    else:
-        result = verb(pictures.expand(-1, 3, -1, -1), 1).mean(dim=1, keepdim=True)
-    return result.clone().cpu()
-
-
-def denoise(cascade: WaveletCascade, picture: Tensor, sigma: float, *, mode: Mode = "mean", seed: int = 0) -> Tensor:
-    """Remove white noise of standard deviation `sigma` ([0, 1] units) from pictures of any size.
-
-    Args:
-        cascade: the model.
-        picture: (C, H, W) or (N, C, H, W) in [-1, 1] plus noise (do not clamp it before).
-        sigma: standard deviation of the noise, [0, 1) units.
-        mode: "mean": the estimated posterior mean; "sample": a draw from the posterior.
-        seed: of the draw; picture k uses `seed` + k.
-
-    Returns:
-        The same shape.
-
-    Raises:
-        WavdiffError: sigma out of range, or a shape that is no picture.
-    """
-    check_sigma(sigma)
-    pictures, single = _as_batch(picture)
-
-    def verb(batch: Tensor, copies: int) -> Tensor:
-        level = torch.full((batch.shape[0],), 2 * sigma, device=batch.device)
-        seeds = [seed * copies + row for row in range(batch.shape[0])]
-        return cascade.denoise(batch, level, mode=mode, seeds=seeds)
-
-    result = _through(cascade, pictures, verb)
-    return result[0] if single else result
-
-
-def _knows_border(cascade: WaveletCascade, small: Tensor, factor: int) -> bool:
-    """Whether the picture's border is the border that the networks were trained with: that of their image size.
-
-    There the zeros around it tell a network where it is, which helps.
-    Around any other picture they only disturb its last columns.
-    """
-    return (small.shape[-2] * factor, small.shape[-1] * factor) == cascade.image_size
-
-
-def upscale(
-    cascade: WaveletCascade,
-    picture: Tensor,
-    factor: int = 2,
+def denoise(
+    image: Any,
+    sigma: float | None = None,
     *,
+    model: str | Path | WaveletCascade = DEFAULT_RESTORATION_MODEL,
     mode: Mode = "mean",
     seed: int = 0,
     steps: int | None = None,
     solver: str | None = None,
-) -> Tensor:
+) -> Any:
+    """Remove white noise from pictures of any size.
+
+    Args:
+        image: a Pillow image, a NumPy array ((H, W), (H, W, C) or (N, H, W, C); integers, or floats in [0, 1]), or a
+            tensor ((C, H, W) or (N, C, H, W) in [-1, 1]; do not clamp its noise). Opacity is left alone.
+        sigma: standard deviation of the noise, [0, 1) units; None: estimate it for every picture.
+        model: a cascade, the name of one that ships, or a folder.
+        mode: "mean": the estimated posterior mean; "sample": a draw from the posterior.
+        seed: of the draw; picture k uses `seed` + k.
+        steps, solver: of the draw; default the cascade's.
+
+    Returns:
+        The same kind, type and shape.
+
+    Raises:
+        WavdiffError: sigma out of range, or something that is no picture.
+    """
+    if sigma is not None:
+        check_sigma(sigma)
+    request = RestorationRequest("denoise", sigma=sigma, mode=mode, seed=seed, solver=solver, steps=steps)
+    return _restored(image, _model(model), request)
+
+
+def upscale(
+    image: Any,
+    factor: int = 2,
+    *,
+    model: str | Path | WaveletCascade = DEFAULT_RESTORATION_MODEL,
+    mode: Mode = "mean",
+    seed: int = 0,
+    steps: int | None = None,
+    solver: str | None = None,
+) -> Any:
     """Enlarge pictures by 2, 4, ...; with Haar, the result's block means are the input.
 
     Args:
-        cascade: the model.
-        picture: (C, H, W) or (N, C, H, W) in [-1, 1].
+        image: a Pillow image, a NumPy array or a tensor, as for `denoise`. Opacity is enlarged as well.
         factor: a power of two that the cascade has scales for.
+        model: a cascade, the name of one that ships, or a folder.
         mode: "mean" or "sample".
         seed: of the draw; picture k uses `seed` + k.
         steps, solver: of the draw; default the cascade's.
 
     Returns:
-        (..., C, factor H, factor W).
+        The same kind and type, `factor` times as high and wide.
 
     Raises:
-        WavdiffError: a factor that this cascade cannot do, or a shape that is no picture.
+        WavdiffError: a factor that this cascade cannot do, or something that is no picture.
     """
-    pictures, single = _as_batch(picture)
-    changes: dict[str, Any] = {
-        **({"steps": steps} if steps is not None else {}),
-        **({"solver": solver} if solver else {}),
-    }
-    ladder: Ladder = cascade.ladder("details", **changes)
+    request = RestorationRequest("upscale", factor=factor, mode=mode, seed=seed, solver=solver, steps=steps)
+    return _restored(image, _model(model), request)
 
-    def verb(batch: Tensor, copies: int) -> Tensor:
-        seeds = [seed * copies + row for row in range(batch.shape[0])]
-        frame = 0 if _knows_border(cascade, batch, factor) else FRAME
-        framed = functional.pad(batch, (frame,) * 4, mode="replicate")
-        large = cascade.upscale(framed, factor, mode=mode, seeds=seeds, ladder=ladder)
-        height, width = large.shape[-2:]
-        return large[..., frame * factor : height - frame * factor, frame * factor : width - frame * factor]
 
-    result = _through(cascade, pictures, verb)
-    return result[0] if single else result
+def _restored(image: Any, cascade: WaveletCascade, request: RestorationRequest) -> Any:
+    pictures = as_planes(image)
+    count, channels, height, width = pictures.colour.shape
+    results: list[Planes] = []
+    for index in range(count):
+        alpha, key = (None if plane is None else plane[index].cpu() for plane in (pictures.alpha, pictures.key))
+        info = replace(plain_info((height, width), channels), has_alpha=alpha is not None, has_key=key is not None)
+        source = MemorySource(Planes(pictures.colour[index].cpu(), alpha, key), info)
+        work = Work(cascade, source, replace(request, seed=request.seed + index), None)
+        work.prepare()
+        result = torch.empty(channels, *work.size)
+
+        def write(top: int, left: int, values: Tensor, result: Tensor = result) -> None:
+            result[:, top : top + values.shape[1], left : left + values.shape[2]] = values
+
+        work.colour(write, request.mode, 0)
+        results.append(work.completed(0, 0, result))
+        work.close()
+
+    def stacked(name: str) -> Tensor | None:
+        planes = [getattr(result, name) for result in results]
+        return None if planes[0] is None else torch.stack(planes)
+
+    device = pictures.colour.device
+    colour = torch.stack([result.colour for result in results]).to(device)
+    return pictures.back(colour, *(None if p is None else p.to(device) for p in (stacked("alpha"), stacked("key"))))
 
 
 def train(

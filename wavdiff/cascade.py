@@ -165,10 +165,7 @@ class CascadeWalk:
         Raises:
             WavdiffError: the factor is not a power of two that the cascade has scales for; or seeds are missing.
         """
-        scales = factor.bit_length() - 1
-        if factor < 2 or factor != 2**scales or scales > self.levels:
-            choices = ", ".join(str(2 ** (k + 1)) for k in range(self.levels)) or "none (it has no detail scales)"
-            raise WavdiffError(f"factor must be one of {choices} for this cascade, got {factor}")
+        scales = self.scales_of(factor)
         if mode == "sample" and (seeds is None or len(seeds) != image.shape[0]):
             raise WavdiffError(f"mode 'sample' needs one seed per image ({image.shape[0]}), got {seeds}")
         ladder = ladder or Ladder(steps=10)
@@ -180,6 +177,18 @@ class CascadeWalk:
                 else:
                     image = wavelets.join(image, self._mean_details(image, scale), self.wavelet)
         return image
+
+    def scales_of(self, factor: int) -> int:
+        """Number of scales that enlarge by `factor`.
+
+        Raises:
+            WavdiffError: the factor is not a power of two that the cascade has scales for.
+        """
+        scales = factor.bit_length() - 1
+        if factor < 2 or factor != 2**scales or scales > self.levels:
+            choices = ", ".join(str(2 ** (k + 1)) for k in range(self.levels)) or "none (it has no detail scales)"
+            raise WavdiffError(f"factor must be one of {choices} for this cascade, got {factor}")
+        return scales
 
     def _mean_details(self, coarse: Tensor, scale: int) -> Tensor:
         # At the top noise level the observation says nothing: c_skip = 1 / (1 + 80^2). The most likely one, zero, is
@@ -263,14 +272,12 @@ class CascadeWalk:
         pyramid = wavelets.decompose(noisy, self.levels, self.wavelet)
         with self.network_context():
             generators = [derive_generator(seed, "low") for seed in seeds]
-            ladder = _from_level(lowpass_ladder or Ladder(solver="sde-dpm"), level / 2**self.levels / self.lowpass.std)
+            ladder = from_level(lowpass_ladder or Ladder(solver="sde-dpm"), level / 2**self.levels / self.lowpass.std)
             image = self._draw_lowpass(pyramid.coarse / self.lowpass.std, generators, ladder)
             for scale in range(self.levels - 1, -1, -1):
                 std = self.details[scale].std
                 generators = [derive_generator(seed, "details", scale) for seed in seeds]
-                ladder = _from_level(
-                    detail_ladder or Ladder(steps=10, solver="sde-dpm"), level / 2 ** (scale + 1) / std
-                )
+                ladder = from_level(detail_ladder or Ladder(steps=10, solver="sde-dpm"), level / 2 ** (scale + 1) / std)
                 start = pyramid.details[scale] / std
                 details = self._draw_details(scale, start, image, generators, ladder)
                 image = wavelets.join(image, details, self.wavelet)
@@ -285,7 +292,7 @@ class CascadeWalk:
         return torch.zeros(())
 
 
-def _from_level(ladder: Ladder, level: float) -> Ladder:
+def from_level(ladder: Ladder, level: float) -> Ladder:
     """The ladder, starting at `level` (standardised units) instead of its own top."""
     return dataclasses.replace(ladder, sigma_max=level, sigma_min=min(ladder.sigma_min, level / 4))
 

@@ -25,8 +25,8 @@ def _require(condition: bool, rule: str, value: object) -> None:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """One network: `kind` "local" uses depth = number of convolutions and `receptive_field`; "global" uses
-    depth = residual blocks per resolution, `stages` and `growth` (see `networks`)."""
+    """One network: `kind` "local" uses depth = number of convolutions, `receptive_field`, `activation` and
+    `preactivated`; "global" uses depth = residual blocks per resolution, `stages` and `growth` (see `networks`)."""
 
     kind: str = "local"
     width: int = 64
@@ -35,6 +35,8 @@ class NetworkConfig:
     stages: int = 2
     growth: float = 1.5
     dropout: float = 0.0
+    activation: str = "silu"
+    preactivated: bool = True
 
     def __post_init__(self) -> None:
         _require(self.kind in ("local", "global"), "network kind must be 'local' or 'global'", self.kind)
@@ -43,11 +45,12 @@ class NetworkConfig:
         _require(self.stages >= 1, "network stages must be at least 1", self.stages)
         _require(0 < self.growth < float("inf"), "network growth must be positive", self.growth)
         _require(0 <= self.dropout < 1, "network dropout must be in [0, 1)", self.dropout)
+        _require(self.activation in ("silu", "relu"), "network activation must be silu or relu", self.activation)
 
     def settings(self) -> dict[str, Any]:
         """The arguments that this kind of network takes, with its kind."""
         names = {
-            "local": ("kind", "width", "depth", "receptive_field", "dropout"),
+            "local": ("kind", "width", "depth", "receptive_field", "dropout", "activation", "preactivated"),
             "global": ("kind", "width", "depth", "stages", "growth", "dropout"),
         }[self.kind]
         return {name: getattr(self, name) for name in names}
@@ -57,7 +60,8 @@ class NetworkConfig:
 class ModelConfig:
     """The cascade: image size (H, W), channels, wavelet, number of levels, and its networks.
 
-    `details` is used at every scale. `ladders` are the default noise ladders of `sample`.
+    `details` is used at every scale, changed by `scale_networks`: {"1": {"width": 96}}. `ladders` are the default
+    noise ladders of `sample`.
     """
 
     image_size: tuple[int, int] = (32, 32)
@@ -66,6 +70,7 @@ class ModelConfig:
     levels: int = 1
     lowpass: NetworkConfig = NetworkConfig(kind="global", width=32, depth=1)
     details: NetworkConfig = NetworkConfig(width=32, depth=6, receptive_field=9)
+    scale_networks: dict[str, Any] = field(default_factory=dict)
     conditioning_augmentation: bool = True
     ladders: dict[str, Any] = field(default_factory=dict)
 
@@ -78,9 +83,29 @@ class ModelConfig:
                 f"model.image_size must be multiples of 2**levels = {2**self.levels}",
                 self.image_size,
             )
+        scales = [str(scale) for scale in range(self.levels)]
+        _require(
+            set(self.scale_networks) <= set(scales),
+            f"model.scale_networks has scales among {', '.join(scales) or 'none'}",
+            self.scale_networks,
+        )
+        for scale in scales:
+            self.detail_network(scale)
         _require(set(self.ladders) <= {"lowpass", "details"}, "model.ladders has lowpass and details", self.ladders)
         for name, settings in self.ladders.items():
             _check_ladder(f"model.ladders.{name}", settings)
+
+    def detail_network(self, scale: str) -> NetworkConfig:
+        """The network of detail scale "0", "1", ..."""
+        changes = self.scale_networks.get(scale, {})
+        if not isinstance(changes, dict):
+            raise WavdiffError(f"configuration: model.scale_networks.{scale} must be a mapping, got {changes!r}")
+        if not changes:
+            return self.details
+        network: NetworkConfig = _from_mapping(
+            NetworkConfig, {**dataclasses.asdict(self.details), **changes}, f"model.scale_networks.{scale}"
+        )
+        return network
 
 
 def _check_ladder(name: str, settings: Any) -> None:
@@ -97,7 +122,8 @@ class AugmentationConfig:
     """Changes of training images, made before the wavelet transform (see `data.Augmentation`).
 
     `calm_strength` scales them for the part of a batch that teaches synthesis, so that samples are not drawn shifted
-    and zoomed while denoising still learns from many variants.
+    and zoomed while denoising still learns from many variants. `gray` is the part of the examples of an RGB cascade
+    that are gray, with the same noise in all channels, so that it serves gray pictures as well.
     """
 
     flip: bool = False
@@ -106,12 +132,20 @@ class AugmentationConfig:
     contrast: float = 0.0
     brightness: float = 0.0
     rotate90: bool = False
+    window: float = 0.0
+    gray: float = 0.0
     calm_strength: float = 1.0
 
     def __post_init__(self) -> None:
         for name, upper in (("shift", float("inf")), ("zoom", 1.0), ("contrast", 1.0), ("brightness", float("inf"))):
             value = getattr(self, name)
             _require(0 <= value < upper, f"data.augmentation.{name} must be in [0, {upper:g})", value)
+        _require(
+            self.window == 0 or 1 <= self.window < float("inf"),
+            "data.augmentation.window must be 0 (off) or at least 1",
+            self.window,
+        )
+        _require(0 <= self.gray <= 1, "data.augmentation.gray must be in [0, 1]", self.gray)
         _require(0 <= self.calm_strength <= 1, "data.augmentation.calm_strength must be in [0, 1]", self.calm_strength)
 
 
@@ -121,7 +155,8 @@ class DataConfig:
 
     `crop` is the side of the centred source square (None: the largest); `pad` puts small images on a black canvas
     instead. `validation` names persons or other groups of the source kept out of training, to choose settings on.
-    `note` goes into the model card: what these data can and cannot teach.
+    `note` goes into the model card: what these data can and cannot teach. `cache_megabytes` of decoded images of a
+    folder are kept in memory.
     """
 
     name: str = "faces"
@@ -132,12 +167,14 @@ class DataConfig:
     heldout_limit: int = 256
     note: str = ""
     workers: int = 0
+    cache_megabytes: int = 0
     augmentation: AugmentationConfig = AugmentationConfig()
 
     def __post_init__(self) -> None:
         _require(self.crop is None or self.crop >= 1, "data.crop must be at least 1", self.crop)
         _require(self.heldout_limit >= 1, "data.heldout_limit must be at least 1", self.heldout_limit)
         _require(self.workers >= 0, "data.workers must be at least 0", self.workers)
+        _require(self.cache_megabytes >= 0, "data.cache_megabytes must be at least 0", self.cache_megabytes)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ __all__ = [
     "kid",
     "kid_and_standard_error",
     "kid_standard_error",
+    "mean_shift",
     "nearest_training_distances",
     "psnr",
     "ssim",
@@ -74,7 +75,8 @@ def psnr(estimate: Tensor, reference: Tensor) -> Tensor:
 def ssim(estimate: Tensor, reference: Tensor) -> Tensor:
     """Return the structural similarity of every image, with the settings of its authors.
 
-    Gaussian window of standard deviation 1.5, population covariance, K1 = 0.01, K2 = 0.03; channels are averaged.
+    Computed on the [0, 1] scale, as published: similarity is not the same on another origin of brightness. Gaussian
+    window of standard deviation 1.5, population covariance, K1 = 0.01, K2 = 0.03; channels are averaged.
 
     Args:
         estimate: Images (N, C, H, W); clamped to [-1, 1] first.
@@ -93,12 +95,12 @@ def ssim(estimate: Tensor, reference: Tensor) -> Tensor:
     if min(reference.shape[-2:]) < _SSIM_WINDOW:
         raise WavdiffError(f"SSIM needs sides of at least {_SSIM_WINDOW} pixels, got {tuple(reference.shape[-2:])}")
     similarity = _import_extra("skimage.metrics").structural_similarity
-    pairs = zip(_to_numpy(estimate.clamp(-1.0, 1.0)), _to_numpy(reference), strict=True)
+    pairs = zip(_to_numpy((estimate.clamp(-1.0, 1.0) + 1.0) / 2.0), _to_numpy((reference + 1.0) / 2.0), strict=True)
     values = [
         similarity(
             ours,
             truth,
-            data_range=_PEAK_TO_PEAK,
+            data_range=1.0,
             channel_axis=0,
             gaussian_weights=True,
             sigma=1.5,
@@ -109,12 +111,36 @@ def ssim(estimate: Tensor, reference: Tensor) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def bm3d_denoise(noisy: Tensor, sigma: float) -> Tensor:
+def mean_shift(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Return by how much the mean colour of every image differs from that of its reference.
+
+    Args:
+        estimate: Images (N, C, H, W) in [-1, 1]; not clamped.
+        reference: Images of the same shape, or of another height and width: only their means count.
+
+    Returns:
+        mean(estimate) - mean(reference) of each channel, (N, C), float64, in units of 1/255 of the range.
+
+    Raises:
+        WavdiffError: The numbers of images or channels differ, or the images are not four-dimensional.
+    """
+    if estimate.ndim != 4 or reference.ndim != 4 or estimate.shape[:2] != reference.shape[:2]:
+        raise WavdiffError(
+            f"estimate and reference must be (N, C, H, W) of the same N and C, got {tuple(estimate.shape)} and "
+            f"{tuple(reference.shape)}"
+        )
+    difference = estimate.double().mean(dim=(2, 3)) - reference.double().mean(dim=(2, 3))
+    return difference * (255.0 / _PEAK_TO_PEAK)
+
+
+def bm3d_denoise(noisy: Tensor, sigma: float, threads: int | None = None) -> Tensor:
     """Return images denoised by BM3D, the classical reference method.
 
     Args:
         noisy: Images (N, C, H, W) in [-1, 1] plus white Gaussian noise, C = 1 or 3.
         sigma: Standard deviation of the noise on the [0, 1] scale: 25/255 = 0.098.
+        threads: Of BM3D, at least 1; None for as many as PyTorch uses, so that times can be compared. With more than
+            one, the last digits differ from run to run.
 
     Returns:
         Estimates, same shape and type as `noisy`, not clamped.
@@ -129,13 +155,17 @@ def bm3d_denoise(noisy: Tensor, sigma: float) -> Tensor:
         raise WavdiffError(f"BM3D needs images (N, 1 or 3, H, W), got shape {tuple(noisy.shape)}")
     if not 0.0 < sigma <= 1.0:
         raise WavdiffError(f"sigma is counted on the [0, 1] scale and lies in (0, 1], got {sigma}")
+    if threads is not None and threads < 1:
+        raise WavdiffError(f"threads must be at least 1, got {threads}")
     package = _import_extra("bm3d")
+    profile = package.BM3DProfile()
+    profile.num_threads = torch.get_num_threads() if threads is None else threads
     results = []
     for image in _to_numpy((noisy + 1.0) / 2.0):
         if image.shape[0] == 1:
-            clean = torch.as_tensor(package.bm3d(image[0], sigma)).reshape(1, *image.shape[1:])
+            clean = torch.as_tensor(package.bm3d(image[0], sigma, profile)).reshape(1, *image.shape[1:])
         else:
-            clean = torch.as_tensor(package.bm3d_rgb(image.transpose(1, 2, 0), sigma)).permute(2, 0, 1)
+            clean = torch.as_tensor(package.bm3d_rgb(image.transpose(1, 2, 0), sigma, profile)).permute(2, 0, 1)
         results.append(clean)
     return (torch.stack(results) * 2.0 - 1.0).to(noisy)
 

@@ -96,11 +96,23 @@ def kernel_sizes(depth: int, receptive_field: int) -> list[int]:
     return [3 if layer in placed else 1 for layer in range(depth)]
 
 
-class LocalBlock(nn.Module):
-    """x + conv(act(modulate(conv(act(x))))): the residual block of the local network."""
+ACTIVATIONS = {"silu": functional.silu, "relu": functional.relu}
 
-    def __init__(self, width: int, kernels: tuple[int, int], dropout: float) -> None:
+
+class LocalBlock(nn.Module):
+    """x + conv(act(modulate(conv(x)))), with another activation before the first convolution if `preactivated`."""
+
+    def __init__(
+        self,
+        width: int,
+        kernels: tuple[int, int],
+        dropout: float,
+        activation: str = "silu",
+        preactivated: bool = True,
+    ) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        self.preactivated = preactivated
         self.first = _convolution(width, width, kernels[0])
         self.modulation = Modulation(width)
         self.dropout = nn.Dropout(dropout)
@@ -108,8 +120,8 @@ class LocalBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Hidden state (B, width, H, W) from one of the same shape and the embedding (B, EMBEDDING)."""
-        hidden = self.modulation(self.first(functional.silu(x)), embedding)
-        return x + self.second(self.dropout(functional.silu(hidden)))
+        hidden = self.modulation(self.first(self.activation(x) if self.preactivated else x), embedding)
+        return x + self.second(self.dropout(self.activation(hidden)))
 
 
 class LocalNetwork(ModelMixin, ConfigMixin):
@@ -123,6 +135,10 @@ class LocalNetwork(ModelMixin, ConfigMixin):
         receptive_field: side r of the r x r inputs that one output depends on; odd.
         levels: number of noise-level inputs.
         dropout: probability, inside the residual blocks, in training only.
+        activation: "silu" or "relu".
+        preactivated: whether blocks and the head begin with an activation. Without, one activation serves two
+            convolutions (as in Lim et al., "EDSR", 2017), and at inference every activation and sum can be fused into a
+            convolution.
     """
 
     @register_to_config
@@ -135,8 +151,12 @@ class LocalNetwork(ModelMixin, ConfigMixin):
         receptive_field: int = 13,
         levels: int = 1,
         dropout: float = 0.0,
+        activation: str = "silu",
+        preactivated: bool = True,
     ) -> None:
         super().__init__()
+        if activation not in ACTIVATIONS:
+            raise WavdiffError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         if depth < 2 or depth % 2:
             raise WavdiffError(f"depth must be even and at least 2, got {depth}")
         kernels = kernel_sizes(depth, receptive_field)
@@ -144,8 +164,9 @@ class LocalNetwork(ModelMixin, ConfigMixin):
         self.embedding = NoiseEmbedding(levels)
         self.stem = _convolution(in_channels, width, kernels[0])
         pairs = [(kernels[layer], kernels[layer + 1]) for layer in range(1, depth - 1, 2)]
-        self.blocks = nn.ModuleList(LocalBlock(width, pair, dropout) for pair in pairs)
-        self.modulation = Modulation(width)
+        self.blocks = nn.ModuleList(LocalBlock(width, pair, dropout, activation, preactivated) for pair in pairs)
+        self.modulation = Modulation(width) if preactivated else None
+        self.activation = ACTIVATIONS[activation]
         self.head = _convolution(width, out_channels, kernels[-1], zero=True)
 
     def forward(self, x: Tensor, levels: Tensor) -> Tensor:
@@ -154,7 +175,9 @@ class LocalNetwork(ModelMixin, ConfigMixin):
         hidden = self.stem(x)
         for block in self.blocks:
             hidden = block(hidden, embedding)
-        output: Tensor = self.head(functional.silu(self.modulation(hidden, embedding)))
+        if self.modulation is not None:
+            hidden = self.activation(self.modulation(hidden, embedding))
+        output: Tensor = self.head(hidden)
         return output
 
 

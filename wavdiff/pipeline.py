@@ -19,6 +19,8 @@ from wavdiff.cascade import WaveletCascade
 from wavdiff.errors import WavdiffError
 
 WEIGHTS = Path(__file__).parent / "weights"
+DEFAULT_RESTORATION_MODEL = "photos"
+"""The shipped model that `denoise` and `upscale` use unless another is named."""
 
 
 def shipped_models() -> list[str]:

@@ -14,6 +14,8 @@ Sources: Karras et al. 2022 (arXiv 2206.00364); Lu et al., "DPM-Solver++" (arXiv
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -82,6 +84,58 @@ def make_scheduler(ladder: Ladder) -> Any:
         scheduler.sigmas = torch.cat([sigmas[:1], sigmas[1:-1].repeat_interleave(2), sigmas[-1:]])
         scheduler.set_begin_index(0)
     return scheduler
+
+
+@dataclass(frozen=True)
+class Step:
+    """One network call of a solver and what becomes of the state: a state + b D + c D_before + e noise.
+
+    D is the denoised state of this call, D_before that of the call before; noise is standard normal.
+    """
+
+    level: float
+    state: float
+    denoised: float
+    before: float = 0.0
+    noise: float = 0.0
+
+
+def recurrence(ladder: Ladder) -> list[Step]:
+    """The walk of `solve` as numbers.
+
+    Every solver here is linear in the state, the last two denoised states and the noise, so a walk can be made place by
+    place over an array that does not fit into memory. The numbers are those of diffusers' schedulers (tested equal):
+    DPM-Solver++ 2M and its SDE variant (Lu et al. 2022, arXiv 2211.01095, eq. 9 and algorithm 2; lambda = -log sigma),
+    Euler, and Heun's method (Karras et al. 2022, algorithm 1 without churn), whose second call returns to the state
+    before the first.
+    """
+    first = make_scheduler(dataclasses.replace(ladder, solver="euler") if ladder.solver == "heun" else ladder)
+    levels = [float(level) for level in first.sigmas.double()]
+    steps: list[Step] = []
+    for index, (level, following) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+        ratio = following / level
+        if ladder.solver == "heun":
+            steps.append(Step(level, ratio, 1 - ratio))
+            if following > 0:
+                change = following - level
+                kept = 1 + change / (2 * level)
+                steps.append(
+                    Step(
+                        following,
+                        kept / ratio + change / (2 * following),
+                        -change / (2 * following),
+                        -kept * (1 - ratio) / ratio - change / (2 * level),
+                    )
+                )
+            continue
+        stochastic = ladder.solver == "sde-dpm"
+        rest = 1 - ratio**2 if stochastic else 1 - ratio
+        state, noise = (ratio**2, following * math.sqrt(rest)) if stochastic else (ratio, 0.0)
+        slope = 0.0
+        if ladder.solver != "euler" and index > 0 and following > 0:
+            slope = rest / 2 * math.log(level / following) / math.log(levels[index - 1] / level)
+        steps.append(Step(level, state, rest + slope, -slope, noise))
+    return steps
 
 
 def draw_noise(shape: Sequence[int], generators: Sequence[torch.Generator], like: Tensor) -> Tensor:

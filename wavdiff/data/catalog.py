@@ -19,6 +19,7 @@ def open_source(
     data_dir: Path | None = None,
     channels: int = 1,
     validation: tuple[str, ...] = (),
+    cache_megabytes: int = 0,
 ) -> ImageSource:
     """Open one split of a source of images.
 
@@ -30,6 +31,7 @@ def open_source(
         data_dir: where the files of a named source lie, if not in the usual place.
         channels: 1 for gray (the mean of RGB) or 3; gray files stay gray.
         validation: for ``faces``, people such as "s33" taken out of the training split, for choosing settings.
+        cache_megabytes: decoded images of a folder that are kept in memory.
 
     Returns:
         The source.
@@ -59,4 +61,4 @@ def open_source(
         )
     if data_dir is not None:
         raise WavdiffError(f"data_dir: is for the sources {', '.join(SOURCE_NAMES)}; {name!r} is a folder itself")
-    return open_folder(folder, split, channels)
+    return open_folder(folder, split, channels, cache_megabytes)

@@ -13,17 +13,20 @@ from wavdiff.images import check_readable, read_pixels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 HELDOUT_FRACTION = 0.1
+HELDOUT_FOLDERS = ("val", "validation", "heldout", "test")
 
 
-def open_folder(folder: Path, split: Split, channels: int) -> "FolderSource":
+def open_folder(folder: Path, split: Split, channels: int, cache_megabytes: int = 0) -> "FolderSource":
     """Open one split of a folder.
 
-    Every image's place in the split follows from its own relative path, so adding images moves no other.
+    A folder that has `train/` and one of `val/`, `validation/`, `heldout/`, `test/` is split as they say. Else every
+    image's place in the split follows from its own relative path, so adding images moves no other.
 
     Args:
         folder: the folder; hidden files and folders are passed over.
         split: "train", or "heldout" for about a tenth of the images.
         channels: 1 for the mean of RGB, 3 to keep RGB.
+        cache_megabytes: decoded images that are kept in memory.
 
     Returns:
         A source whose images are read when they are asked for.
@@ -37,11 +40,17 @@ def open_folder(folder: Path, split: Split, channels: int) -> "FolderSource":
     names = [name for name in _list_images(folder) if _is_readable(folder, name)]
     if not names:
         raise WavdiffError(f"{folder}: holds no readable image ({', '.join(SUFFIXES)})")
-    heldout = heldout_names(names)
-    chosen = [name for name in names if (name in heldout) == (split == "heldout")]
+    tops = {name.partition("/")[0] for name in names if "/" in name}
+    beside = next((top for top in HELDOUT_FOLDERS if top in tops), None)
+    if "train" in tops and beside is not None:
+        top = "train" if split == "train" else beside
+        chosen = [name for name in names if name.startswith(f"{top}/")]
+    else:
+        heldout = heldout_names(names)
+        chosen = [name for name in names if (name in heldout) == (split == "heldout")]
     if not chosen:
         raise WavdiffError(f"{folder}: holds one image, which is for training; a split needs at least 2")
-    return FolderSource(folder, chosen, channels)
+    return FolderSource(folder, chosen, channels, cache_megabytes)
 
 
 def heldout_names(names: list[str]) -> set[str]:
@@ -68,15 +77,18 @@ class FolderSource:
         folder: the folder.
         names: relative paths of the images.
         channels: 1 for the mean of RGB, 3 to keep RGB.
+        cache_megabytes: decoded images that are kept in memory, as long as they fit.
     """
 
-    def __init__(self, folder: Path, names: list[str], channels: int) -> None:
+    def __init__(self, folder: Path, names: list[str], channels: int, cache_megabytes: int = 0) -> None:
         self.name = folder.resolve().name or "folder"
         self.credit = f"the images of the folder {self.name}"
         self._folder = folder
         self._names = names
         self._channels = channels
         self._unreadable: set[int] = set()
+        self._cache: dict[int, np.ndarray] = {}
+        self._cache_bytes = cache_megabytes * 2**20
 
     def __len__(self) -> int:
         """Count the images."""
@@ -95,8 +107,14 @@ class FolderSource:
             place = (index + step) % count
             if place in self._unreadable:
                 continue
+            if place in self._cache:
+                return self._cache[place]
             try:
-                return reduce_channels(read_pixels(self._folder / self._names[place]), self._channels)
+                pixels = reduce_channels(read_pixels(self._folder / self._names[place]), self._channels)
+                if pixels.nbytes <= self._cache_bytes:
+                    self._cache[place] = pixels
+                    self._cache_bytes -= pixels.nbytes
+                return pixels
             except WavdiffError as error:
                 self._unreadable.add(place)
                 warnings.warn(f"skipped, replaced by the next image: {error}", stacklevel=2)

@@ -43,13 +43,17 @@ class TrainingExamples(torch.utils.data.Dataset[TrainingBatch]):
         noise: distribution of noise levels.
         levels: number of detail scales J.
         low_repeats: noise draws of every image for the low-pass network, at least 1.
+        gray: part of the examples that are made gray, with the same noise in all channels.
     """
 
-    def __init__(self, images: ExampleDataset, noise: NoiseDistribution, levels: int, low_repeats: int) -> None:
+    def __init__(
+        self, images: ExampleDataset, noise: NoiseDistribution, levels: int, low_repeats: int, gray: float = 0.0
+    ) -> None:
         self.images = images
         self.noise = noise
         self.levels = levels
         self.low_repeats = low_repeats
+        self.gray = gray
 
     def __len__(self) -> int:
         """Number of images."""
@@ -65,15 +69,23 @@ class TrainingExamples(torch.utils.data.Dataset[TrainingBatch]):
         extra = self.low_repeats - 1
         details = [self.noise.draw_levels(1, generator, top=True) for _ in range(self.levels)]
         lowpass = self.noise.draw_levels(1 + extra, generator, top=False)
+        noise = torch.randn(image.shape, generator=generator)
+        image_level = self.noise.draw_image_levels(1, generator)[0]
+        low_noise = torch.randn(extra, channels, *low, generator=generator)
+        crop = torch.rand(2, generator=generator)
+        if self.gray and float(torch.rand((), generator=generator)) < self.gray:
+            image = image.mean(dim=0, keepdim=True).repeat(channels, 1, 1)
+            noise = noise[:1].repeat(channels, 1, 1)
+            low_noise = low_noise[:, :1].repeat(1, channels, 1, 1)
         return {
             "image": image,
-            "noise": torch.randn(image.shape, generator=generator),
+            "noise": noise,
             "denoising": torch.tensor(denoising),
-            "image_level": self.noise.draw_image_levels(1, generator)[0],
+            "image_level": image_level,
             "levels": torch.cat([*details, lowpass[:1]]),
-            "low_noise": torch.randn(extra, channels, *low, generator=generator),
+            "low_noise": low_noise,
             "low_levels": lowpass[1:],
-            "crop": torch.rand(2, generator=generator),
+            "crop": crop,
         }
 
 

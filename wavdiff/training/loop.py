@@ -31,7 +31,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from wavdiff.cascade import WaveletCascade, has_fast_bfloat16
-from wavdiff.config import RunConfig, to_mapping, to_yaml
+from wavdiff.config import RunConfig, from_mapping, to_mapping, to_yaml
 from wavdiff.data import Augmentation, ExampleDataset, StatelessBatchSampler, heldout_batch
 from wavdiff.errors import WavdiffError
 from wavdiff.images import image_grid, save_image
@@ -174,7 +174,8 @@ class Trainer:
         if path.is_file():
             try:
                 measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-                before = dict(measured["model"])
+                # Settings that an earlier version did not have get their defaults.
+                before = to_mapping(from_mapping({"model": dict(measured["model"])}))["model"]
                 float(measured["lowpass_std"]), list(measured["detail_stds"])
             except (ValueError, KeyError, TypeError) as error:
                 raise WavdiffError(f"{path} is damaged ({error}); remove it or choose another --out") from error
@@ -231,11 +232,12 @@ class Trainer:
         config, training = self.config, self.config.training
         fields = to_mapping(config)["data"]["augmentation"]
         calm = fields.pop("calm_strength")
+        gray = fields.pop("gray")
         images = ExampleDataset(self.train_source, **example_settings(config), augmentation=Augmentation(**fields))
         noise_fields = to_mapping(config)["noise"]
         fraction = noise_fields.pop("denoising_fraction")
         examples = TrainingExamples(
-            images, NoiseDistribution(**noise_fields), config.model.levels, training.low_repeats
+            images, NoiseDistribution(**noise_fields), config.model.levels, training.low_repeats, gray
         )
         order = StatelessBatchSampler(
             len(self.train_source), training.batch_size, training.seed, self.step, self.total, fraction, calm

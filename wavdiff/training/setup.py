@@ -22,7 +22,7 @@ def open_data(config: RunConfig) -> tuple[ImageSource, ImageSource]:
     data = config.data
     folder = Path(data.data_dir).expanduser() if data.data_dir else None
     channels = config.model.channels
-    train = open_source(data.name, "train", folder, channels, data.validation)
+    train = open_source(data.name, "train", folder, channels, data.validation, data.cache_megabytes)
     held = open_source(data.name, "validation" if data.validation else "heldout", folder, channels, data.validation)
     return train, held
 
@@ -62,7 +62,7 @@ def build_cascade(config: RunConfig, lowpass_std: float, detail_stds: list[float
             channels=model.channels,
             wavelet=model.wavelet,
             lowpass_network=model.lowpass.settings(),
-            detail_networks=[model.details.settings() for _ in range(model.levels)],
+            detail_networks=[model.detail_network(str(scale)).settings() for scale in range(model.levels)],
             lowpass_std=lowpass_std,
             detail_stds=detail_stds,
             conditioning_augmentation=model.conditioning_augmentation,

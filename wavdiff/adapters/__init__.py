@@ -1,0 +1,1 @@
+"""Cascades inside other libraries; every module here needs the library that it is named after."""

@@ -1,0 +1,124 @@
+"""One job after the other: files or streams in, results out, trouble with one file kept to that file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+
+from wavdiff.batch.jobs import Job
+from wavdiff.batch.report import BatchReport
+from wavdiff.errors import WavdiffError
+
+if TYPE_CHECKING:
+    from wavdiff.restoration import RestorationResult
+
+TileProgress = Callable[[int, int], None]
+
+
+class Restore(Protocol):
+    """What is done for one job: `restoration.restore_file` with the settings of the command."""
+
+    def __call__(
+        self, job: Job, source: Path | BinaryIO, target: Path | BinaryIO, progress: TileProgress
+    ) -> RestorationResult:
+        """Read `source`, write `target` and its side results."""
+
+
+def run_jobs(jobs: Sequence[Job], restore: Restore, report: BatchReport) -> int:
+    """Compute all results; what goes wrong with one file is reported and the others go on.
+
+    A result for standard output is completed in a temporary file first: what fails leaves standard output empty.
+
+    Args:
+        jobs: checked jobs.
+        restore: computes one result.
+        report: is told what happens.
+
+    Returns:
+        The number of files with a result that is missing.
+
+    Raises:
+        KeyboardInterrupt: as it came, after a line that says how far the batch got.
+    """
+    failed = set()
+    bugs: set[str] = set()
+    with _termination_as_exit(), _temporary_file() as stdin:
+        if any(job.source is None for job in jobs):
+            shutil.copyfileobj(sys.stdin.buffer, stdin)
+        for job in jobs:
+            report.begin(f"{job.name} -> {job.target_name}")
+            stdin.seek(0)
+            with _temporary_file() as stdout:
+                target = job.target or stdout
+                try:
+                    result = restore(job, job.source or stdin, target, report.tiles)
+                except KeyboardInterrupt:
+                    report.say(f"wavdiff: interrupted; {report.finished} of {report.count} done")
+                    raise
+                except Exception as error:
+                    reason = _reason(error, job.name)
+                    if reason is None:
+                        reason = f"a bug in wavdiff, please report it: {type(error).__name__}: {error}"
+                        if reason not in bugs:
+                            traceback.print_exception(error)
+                        bugs.add(reason)
+                    report.problem(job.name, reason)
+                    failed.add(job.name)
+                    report.end()
+                    continue
+                report.end()
+                for message in result.messages:
+                    report.note(job.name, message)
+                if job.target is not None:
+                    report.written(result.written)
+                else:
+                    stdout.seek(0)
+                    shutil.copyfileobj(stdout, sys.stdout.buffer)
+                    sys.stdout.buffer.flush()
+    return len(failed)
+
+
+def _reason(error: Exception, name: str) -> str | None:
+    """What the user can do something about, in one line; None for a bug."""
+    if isinstance(error, WavdiffError):
+        return str(error).removeprefix(f"{name}: ")
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "not enough memory; give a smaller --memory"
+    if isinstance(error, OSError):
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else name
+        reason = error.strerror or str(error)
+        return reason if where == name else f"{where}: {reason}"
+    return None
+
+
+@contextmanager
+def _temporary_file() -> Iterator[BinaryIO]:
+    """A file on disk for a stream, which picture formats must be able to search; gone afterwards."""
+    with tempfile.TemporaryFile() as file:
+        yield cast(BinaryIO, file)
+
+
+@contextmanager
+def _termination_as_exit() -> Iterator[None]:
+    """SIGTERM ends the program as Ctrl-C does, with half-written files removed; exit status 143."""
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

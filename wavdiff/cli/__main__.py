@@ -1,0 +1,5 @@
+"""`python -m wavdiff.cli` is `wavdiff`."""
+
+from wavdiff.cli import main
+
+main()

@@ -1,0 +1,110 @@
+"""`wavdiff evaluate`: measure models on clean photographs, or on held-out images of their own kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wavdiff.cli.options import OverwriteOption, noise_levels, refuse_existing
+from wavdiff.errors import WavdiffError
+
+
+def evaluate(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Clean photographs (a folder, at any depth), each at its own size.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Instead of FOLDER: the held-out images of a source or folder, at the size of training."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A shipped model or a model folder; default photos, without FOLDER faces."),
+    ] = None,
+    models: Annotated[
+        list[str] | None, typer.Option(help="Several models, as a,b,c; may be repeated. The first is the subject.")
+    ] = None,
+    compare: Annotated[list[str] | None, typer.Option(help="The same: another model beside --model.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("evaluation"),
+    sigmas: Annotated[str, typer.Option(help="Noise levels.")] = "10/255,25/255,50/255,100/255",
+    factors: Annotated[str, typer.Option(help="Factors to enlarge by.")] = "2,4",
+    limit: Annotated[int, typer.Option(help="At most so many pictures.")] = 100,
+    crop: Annotated[int | None, typer.Option(help="FOLDER: take the central CROP x CROP pixels only.")] = None,
+    samples: Annotated[int, typer.Option(help="FOLDER: posterior draws of each picture, beside mean mode.")] = 0,
+    crops: Annotated[int, typer.Option(help="FOLDER: of so many pictures, write before/after crops.")] = 12,
+    kid: Annotated[int, typer.Option(help="Without FOLDER: samples to draw for KID-EffLite0; 0: none.")] = 0,
+    bm3d: Annotated[bool, typer.Option(help="Run BM3D beside it (minutes per megapixel).")] = True,
+    data_dir: Annotated[Path | None, typer.Option(help="Where the files of a named source lie.")] = None,
+    seed: Annotated[int, typer.Option(help="Of noise and samples.")] = 0,
+    update_card: Annotated[bool, typer.Option("--update-card", help="Write the report into the model's card.")] = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Measure PSNR, SSIM and time beside BM3D, bicubic and Lanczos; JSON, Markdown, plots, crops to look at.
+
+    With FOLDER, on clean photographs at their own sizes. Without, on the held-out images of the model's own training
+    data (or of --data), and with --kid on drawn samples.
+    """
+    refuse_existing([out / "evaluation.json"], overwrite)
+    of_sources = {"--data": data is not None, "--data-dir": data_dir is not None, "--kid": bool(kid)}
+    of_folders = {"--crop": crop is not None, "--samples": bool(samples)}
+    if folder is not None:
+        _refuse(of_sources, "is for held-out images of training data and cannot stand beside FOLDER")
+    else:
+        _refuse(of_folders, "needs a FOLDER of clean photographs")
+    from wavdiff.evaluation import EvaluationRequest, PhotographRequest, run_evaluation, run_photographs
+    from wavdiff.pipeline import DEFAULT_RESTORATION_MODEL
+
+    default = "faces" if folder is None else DEFAULT_RESTORATION_MODEL
+    chosen = _models(model, [*(models or []), *(compare or [])], default)
+    levels, numbers = tuple(noise_levels(sigmas)), _factors(factors)
+    if folder is not None:
+        photographs = PhotographRequest(
+            models=chosen,
+            sigmas=levels,
+            factors=numbers,
+            limit=limit,
+            crop=crop,
+            draws=samples,
+            bm3d=bm3d,
+            seed=seed,
+            shown=crops,
+            update_card=update_card,
+        )
+        text = run_photographs(folder, photographs, out, lambda line: typer.echo(line, err=True))
+    else:
+        request = EvaluationRequest(
+            models=chosen,
+            data=data,
+            data_dir=data_dir,
+            sigmas=levels,
+            factors=numbers,
+            limit=limit,
+            kid_samples=kid,
+            bm3d=bm3d,
+            seed=seed,
+            update_card=update_card,
+        )
+        text = run_evaluation(request, out, lambda line: typer.echo(line, err=True))
+    typer.echo(text)
+
+
+def _models(model: str | None, others: list[str], default: str) -> tuple[str, ...]:
+    """All models that were named, each once, in order; the default where there is none."""
+    named = [*([model] if model is not None else []), *(name for text in others for name in text.split(","))]
+    return tuple(dict.fromkeys(name.strip() for name in named if name.strip())) or (default,)
+
+
+def _factors(text: str) -> tuple[int, ...]:
+    numbers = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdigit() for part in numbers):
+        raise WavdiffError(f"--factors are whole numbers such as 2,4, got {text!r}")
+    return tuple(int(part) for part in numbers)
+
+
+def _refuse(options: dict[str, bool], why: str) -> None:
+    """Refuse options of the other kind of evaluation, rather than pass them over."""
+    wrong = next((name for name, given in options.items() if given), None)
+    if wrong:
+        raise WavdiffError(f"{wrong} {why}")

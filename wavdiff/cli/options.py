@@ -1,0 +1,60 @@
+"""What several commands share: options, and how their texts are read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wavdiff.errors import WavdiffError
+
+ModelOption = Annotated[str, typer.Option("--model", help="A shipped model (faces, fashion) or a model folder.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
+
+LEAST_MEMORY = 256 * 10**6
+
+
+def noise_level(text: str, name: str = "--sigma") -> float:
+    """A noise level "0.1" or "25/255", as the option `name` has it.
+
+    Raises:
+        WavdiffError: no number.
+    """
+    number, _, divisor = text.partition("/")
+    try:
+        return float(number) / float(divisor or 1)
+    except (ValueError, ZeroDivisionError):
+        raise WavdiffError(f"{name}: a noise level is a number such as 0.1 or 25/255, got {text!r}") from None
+
+
+def noise_levels(text: str, name: str = "--sigmas") -> list[float]:
+    """Noise levels between commas."""
+    return [noise_level(part, name) for part in text.split(",") if part.strip()]
+
+
+def refuse_existing(paths: list[Path], overwrite: bool) -> None:
+    """Stop before any work where a file is in the way.
+
+    Raises:
+        WavdiffError: one of `paths` exists and `overwrite` is not given.
+    """
+    taken = [path for path in paths if path.exists()]
+    if taken and not overwrite:
+        raise WavdiffError(f"{taken[0]} exists; choose another --out or give --overwrite")
+
+
+def memory_bytes(text: str) -> int:
+    """An amount of memory: "500MB" and "1GB" count in thousands, "2GiB" in 1024s, a plain number is bytes.
+
+    Raises:
+        WavdiffError: no amount, or less than 256 MB.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt]?)(i?)b?)\s*", text, re.IGNORECASE)
+    if match is None or (match[3] and not match[2]):
+        raise WavdiffError(f"--memory is an amount such as 500MB, 1GB or 2GiB, got {text!r}")
+    amount = int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " "))
+    if amount < LEAST_MEMORY:
+        raise WavdiffError(f"--memory must be at least {LEAST_MEMORY // 10**6}MB, got {text!r}")
+    return amount

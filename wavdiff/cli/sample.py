@@ -1,0 +1,72 @@
+"""`wavdiff sample`: new images, one per seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wavdiff.cli.options import ModelOption, OverwriteOption
+from wavdiff.errors import WavdiffError
+
+
+def sample(
+    n: Annotated[int, typer.Option("--n", help="Number of images.")] = 64,
+    seed: Annotated[int, typer.Option(help="Image k is drawn from SEED + k.")] = 0,
+    model: ModelOption = "faces",
+    out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("samples"),
+    steps: Annotated[
+        str | None, typer.Option(help="Rungs of the ladders: one number, or LOW,DETAILS; default the model's.")
+    ] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="dpm, heun, euler (deterministic) or sde-dpm (stochastic); default the model's.")
+    ] = None,
+    low_seed: Annotated[
+        int | None, typer.Option(help="One seed for all low-pass images: the layout stays, details vary.")
+    ] = None,
+    stop_scale: Annotated[int, typer.Option(help="Stop at scale j: images of 1/2^j of the size.")] = 0,
+    show_scales: Annotated[bool, typer.Option("--show-scales", help="Write the walk from coarse to fine.")] = False,
+    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, default the model's.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images at once; changes no image.")] = 64,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Draw new images: one PNG each, a contact sheet, and a record to repeat them."""
+    from wavdiff.sampling_run import SamplingRequest, write_samples
+
+    if n < 1:
+        raise WavdiffError(f"--n must be at least 1, got {n}")
+    if batch_size < 1:
+        raise WavdiffError(f"--batch-size must be at least 1, got {batch_size}")
+    if seed < 0 or (low_seed is not None and low_seed < 0):
+        raise WavdiffError(f"--seed and --low-seed must be at least 0, got {seed if seed < 0 else low_seed}")
+    request = SamplingRequest(
+        model=model,
+        seeds=tuple(range(seed, seed + n)),
+        low_seed=low_seed,
+        size=_size(size),
+        steps=_steps(steps),
+        solver=solver,
+        stop_scale=stop_scale,
+        batch_size=batch_size,
+    )
+    write_samples(request, out, show_scales=show_scales, overwrite=overwrite)
+    typer.echo(f"{n} images, {out / 'sheet.png'} and {out / 'sample.json'}")
+
+
+def _steps(text: str | None) -> tuple[int | None, int | None]:
+    if text is None:
+        return None, None
+    parts = text.split(",")
+    if len(parts) > 2 or not all(part.strip().isdigit() and int(part) >= 1 for part in parts):
+        raise WavdiffError(f"--steps is a number of at least 1, or two as in 24,10, got {text!r}")
+    return int(parts[0]), int(parts[-1])
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) not in (1, 2) or not all(part.isdigit() and 1 <= int(part) <= 65536 for part in parts):
+        raise WavdiffError(f"--size is HEIGHTxWIDTH, such as 64x64, got {text!r}")
+    return int(parts[0]), int(parts[-1])

@@ -1,0 +1,105 @@
+"""What to measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wavdiff import api
+from wavdiff.errors import WavdiffError
+
+SIGMAS = (10 / 255, 25 / 255, 50 / 255, 100 / 255)
+FACTORS = (2, 4)
+KID_LEAST = 4  # images in each set: two blocks of two for the standard error
+LEAST_SIDE = 16  # pixels: a window of SSIM, and what BM3D matches blocks in
+
+
+def _check_common(models: tuple[str, ...], sigmas: tuple[float, ...], limit: int) -> None:
+    if not models:
+        raise WavdiffError("--models names no model")
+    for sigma in sigmas:
+        if not api.check_sigma(sigma, "--sigmas"):
+            raise WavdiffError("--sigmas must be above 0, got 0")
+    if limit < 1:
+        raise WavdiffError(f"--limit must be at least 1, got {limit}")
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to measure on held-out images.
+
+    Attributes:
+        models: the first one is the subject, the others stand beside it.
+        data: a source of training images by name, or a folder; None for what the subject was trained on.
+        data_dir: where the files of a named source lie.
+        sigmas: standard deviations of the noise, in [0, 1] units.
+        factors: to enlarge by.
+        limit: at most so many held-out images.
+        kid_samples: samples to draw for KID-EffLite0; 0 for none.
+        bm3d: whether BM3D stands beside the models.
+        seed: of noise and samples.
+        update_card: whether the report goes into the subject's model card.
+
+    Raises:
+        WavdiffError: a value out of its range.
+    """
+
+    models: tuple[str, ...]
+    data: str | None = None
+    data_dir: Path | None = None
+    sigmas: tuple[float, ...] = SIGMAS
+    factors: tuple[int, ...] = FACTORS
+    limit: int = 100
+    kid_samples: int = 0
+    bm3d: bool = True
+    seed: int = 0
+    update_card: bool = False
+
+    def __post_init__(self) -> None:
+        _check_common(self.models, self.sigmas, self.limit)
+        if self.kid_samples and self.kid_samples < KID_LEAST:
+            raise WavdiffError(f"--kid must be 0 (none) or at least {KID_LEAST}, got {self.kid_samples}")
+
+
+@dataclass(frozen=True)
+class PhotographRequest:
+    """What to measure on clean photographs.
+
+    Attributes:
+        models: the first one is the subject, the others stand beside it.
+        sigmas: standard deviations of the noise, in [0, 1] units.
+        factors: powers of two to enlarge by.
+        limit: the first so many pictures, in the order of their names.
+        crop: the central part of at most so many pixels a side is taken; None for whole pictures.
+        draws: posterior draws of every picture, level and factor; 0 for none. They cost as many network calls each as
+            the ladder has rungs.
+        bm3d: whether BM3D stands beside the models.
+        seed: of noise and draws.
+        shown: of so many pictures, before/after crops are written.
+        update_card: whether the report goes into the subject's model card.
+
+    Raises:
+        WavdiffError: a value out of its range.
+    """
+
+    models: tuple[str, ...]
+    sigmas: tuple[float, ...] = SIGMAS
+    factors: tuple[int, ...] = FACTORS
+    limit: int = 100
+    crop: int | None = None
+    draws: int = 0
+    bm3d: bool = True
+    seed: int = 0
+    shown: int = 12
+    update_card: bool = False
+
+    def __post_init__(self) -> None:
+        _check_common(self.models, self.sigmas, self.limit)
+        for factor in self.factors:
+            if factor < 2 or factor & (factor - 1):
+                raise WavdiffError(f"--factors are powers of two (2, 4, ...), got {factor}")
+        if self.crop is not None and self.crop < LEAST_SIDE:
+            raise WavdiffError(f"--crop must be at least {LEAST_SIDE} pixels, got {self.crop}")
+        for option, value in (("--samples", self.draws), ("--crops", self.shown), ("--seed", self.seed)):
+            if value < 0:
+                raise WavdiffError(f"{option} must be at least 0, got {value}")

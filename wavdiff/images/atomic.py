@@ -1,0 +1,51 @@
+"""Files that appear complete or not at all."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from wavdiff.errors import WavdiffError
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[BinaryIO]:
+    """Write a file beside its place under a temporary name, and move it there once it is complete.
+
+    Missing folders are made. The bytes are on the disk before the name is, so that not even a power cut leaves half a
+    file. After an exception nothing is left, and what stood there before stands there still.
+
+    Args:
+        target: the file to be written.
+
+    Yields:
+        An open file for writing and reading.
+
+    Raises:
+        WavdiffError: the folder or the file cannot be written.
+    """
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        with suppress(OSError):  # some file systems cannot
+            _sync_folder(target.parent)
+    except OSError as error:
+        raise WavdiffError(f"{target}: the picture cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):  # gone after the move, or never made
+            temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

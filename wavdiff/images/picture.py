@@ -1,0 +1,166 @@
+"""What a picture is inside the library, whatever its file: planes of numbers, and a note of what kind the file was.
+
+A file holds integers ``v`` from 0 to ``m``, with ``m`` = 255 or 65535. Colour and key planes are ``x = 2 v / m - 1`` in
+[-1, 1], opacity is ``v / m`` in [0, 1]; on the way out ``v`` is rounded and limited to 0..m, so that reading and
+writing is the identity on the integers. Between files and tensors the integers lie in *bands*, an array (height, width,
+bands) of uint8 or uint16 in a fixed order: colour, key, opacity.
+
+Always, more light is a larger number. So the inks of a CMYK picture are stored as the light that they leave: cyan,
+magenta and yellow make three colour planes which look like red, green and blue (0 ink: +1), and black makes a key
+plane beside them. Nothing is converted, and the black generation and the profile of the file stay valid.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from wavdiff.errors import WavdiffError
+
+
+@dataclass(frozen=True)
+class PictureInfo:
+    """What is needed to write a picture of the same kind.
+
+    Attributes:
+        size: (height, width) in pixels, upright.
+        channels: colour planes: 1 (gray, or a palette of grays) or 3.
+        mode: Pillow's name of the mode ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", ...), and
+            "RGB;16", "RGBA;16", "LA;16", "CMYK;16" for those of 16 bits, which Pillow does not have.
+        has_alpha: whether there is an opacity plane.
+        has_key: whether there is a key plane (black ink) beside the three colour planes.
+        bits: bits per sample, 8 or 16.
+        format: Pillow's name of the file's format, such as "PNG", or None for a picture that was in no file.
+        icc_profile: the colour profile, as in the file.
+        dpi: (horizontal, vertical) pixels per inch as in the file. It stays as it is when a picture is enlarged: the
+            print grows, the printer's resolution does not.
+        exif: the EXIF block, starting at its TIFF header, with orientation 1 and without thumbnail.
+        xmp: the XMP packet, with orientation 1.
+        colour_chunks: what a PNG file says about its colours outside a profile: (name, content) of gAMA, cHRM, ...
+    """
+
+    size: tuple[int, int]
+    channels: int
+    mode: str
+    has_alpha: bool = False
+    has_key: bool = False
+    bits: int = 8
+    format: str | None = None
+    icc_profile: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
+
+    @property
+    def bands(self) -> int:
+        """Planes of every kind together."""
+        return self.channels + self.has_key + self.has_alpha
+
+    @property
+    def maximum(self) -> int:
+        """The largest integer of a sample: 255 or 65535."""
+        return 2**self.bits - 1
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+        """The type of a sample: uint8 or uint16."""
+        return np.dtype(np.uint8) if self.bits == 8 else np.dtype(np.uint16)
+
+
+@dataclass(frozen=True)
+class Planes:
+    """A rectangle of a picture, or all of it.
+
+    Attributes:
+        colour: (C, h, w) float32 in [-1, 1], C = 1 or 3. For CMYK the light that cyan, magenta and yellow leave.
+        alpha: (1, h, w) float32 opacity in [0, 1], or None.
+        key: (1, h, w) float32 in [-1, 1], +1 where there is no black ink, or None.
+    """
+
+    colour: torch.Tensor
+    alpha: torch.Tensor | None = None
+    key: torch.Tensor | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w) in pixels."""
+        return (self.colour.shape[-2], self.colour.shape[-1])
+
+
+def plain_info(size: tuple[int, int], channels: int, bits: int = 8, has_alpha: bool = False) -> PictureInfo:
+    """Describe a picture that comes from no file, such as a map of standard deviations.
+
+    Args:
+        size: (height, width) in pixels.
+        channels: 1 for gray, 3 for RGB.
+        bits: 8 or 16.
+        has_alpha: whether it has an opacity plane.
+
+    Returns:
+        Its description, without profile, resolution and EXIF.
+
+    Raises:
+        WavdiffError: other numbers of channels or bits.
+    """
+    if channels not in (1, 3) or bits not in (8, 16):
+        raise WavdiffError(f"a picture has 1 or 3 channels of 8 or 16 bits, not {channels} of {bits}")
+    name = ("L" if channels == 1 else "RGB") + ("A" if has_alpha else "")
+    mode = name if bits == 8 else {"L": "I;16"}.get(name, f"{name};16")
+    return PictureInfo(size=size, channels=channels, mode=mode, has_alpha=has_alpha, bits=bits)
+
+
+def planes_from_bands(bands: np.ndarray, info: PictureInfo) -> Planes:
+    """Turn integers into planes.
+
+    Args:
+        bands: (h, w, ``info.bands``) of ``info.dtype``.
+        info: what the bands mean.
+
+    Returns:
+        Planes of size (h, w).
+    """
+    values = torch.from_numpy(bands.astype(np.float32)).permute(2, 0, 1).contiguous()
+    count = info.channels + info.has_key
+    light = values[:count].mul_(2 / info.maximum).sub_(1)
+    alpha = values[count:].div_(info.maximum) if info.has_alpha else None
+    return Planes(light[: info.channels], alpha, light[info.channels :] if info.has_key else None)
+
+
+def bands_from_planes(planes: Planes, info: PictureInfo, name: str = "the picture") -> np.ndarray:
+    """Turn planes into integers, rounded and limited.
+
+    Args:
+        planes: of any size (h, w), of the kinds that ``info`` has.
+        info: what the bands shall be.
+        name: what the picture is called in messages.
+
+    Returns:
+        (h, w, ``info.bands``) of ``info.dtype``.
+
+    Raises:
+        WavdiffError: planes of wrong shapes, missing or too many, or values that are not finite.
+    """
+    height, width = planes.size
+    parts = [
+        ("colour", planes.colour, info.channels, True),
+        ("key", planes.key, 1, info.has_key),
+        ("alpha", planes.alpha, 1, info.has_alpha),
+    ]
+    bands = np.empty((height, width, info.bands), dtype=info.dtype)
+    first = 0
+    for label, plane, count, wanted in parts:
+        if (plane is not None) != wanted:
+            raise WavdiffError(f"{name}: {info.mode} {'needs' if wanted else 'has no'} {label} planes")
+        if plane is None:
+            continue
+        if plane.shape != (count, height, width):
+            raise WavdiffError(f"{name}: {label} must be {(count, height, width)}, not {tuple(plane.shape)}")
+        values = plane.detach().to("cpu", torch.float32)
+        if not bool(torch.isfinite(values).all()):
+            raise WavdiffError(f"{name}: a picture must be finite everywhere, but its {label} holds NaN or infinity")
+        scaled = values * info.maximum if label == "alpha" else (values + 1) * (info.maximum / 2)
+        integers = scaled.round_().clamp_(0, info.maximum).to(torch.int32)
+        bands[..., first : first + count] = integers.permute(1, 2, 0).numpy()
+        first += count
+    return bands

@@ -1,0 +1,308 @@
+"""How noisy is a picture? The level per octave and channel, whether the noise is white, and a second opinion.
+
+**Per octave.** In octave j (1 is the finest) white noise of standard deviation s is white with s / 2^j in every detail
+coefficient, whatever the octave; octaves are independent. Blocks of details are ranked by the energy of the *next
+coarser* octave at the same place: where that is weakest there is least texture, and under white noise the choice is
+independent of what is then measured, so that it does not bias it. The level is the median of the variances of the
+weakest tenth of the blocks, over the median of the chi-square distribution that white noise would give them. (Blocks
+of low activity: Amer and Dubois, "Fast and reliable structure-oriented video noise estimation", 2005; the median as
+in Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage", 1994, whose estimator over all HH
+coefficients takes texture for noise.) Clipping hides noise: blocks with few pixels at the ends of the range are
+preferred, and variances divided by what is left of the variance of a normal variable that is limited so that as many
+values sit at its ends.
+
+**Texture.** A coarse octave of a picture full of texture has no flat block, and its estimate is an upper bound. White
+noise makes the block variances chi-square distributed; where their spread is larger than that, the octave does not
+count as determined, and takes its level from the next finer one. So does an octave coarser than the second that alone
+has more.
+
+**A second opinion.** A denoiser D(y, s) = E[x | y] of a prior gives the likelihood of the noise level as well: by
+Tweedie's formula and the heat equation d log p_s(y) / ds = s (div score + |score|^2), score = (D - y) / s^2, which is
+zero where
+
+    |y - D(y, s)|^2 = s^2 (n - div D(y, s)).
+
+The divergence is estimated with one random probe (Hutchinson 1990), the root found by bisection.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wavdiff import wavelets
+from wavdiff.errors import WavdiffError
+
+Read = Callable[[int, int, int, int], Tensor]
+"""read(top, bottom, left, right): a rectangle (C, h, w) in [-1, 1]."""
+Denoise = Callable[[Tensor, float], Tensor]
+"""denoise(batch (B, C, H, W) in [-1, 1], sigma in [0, 1] units) -> batch."""
+
+WINDOW = 256
+MOST_WINDOWS = 64
+BLOCK = 8
+"""Side of a block of details, on the grid of its octave."""
+PART = 0.1
+"""Part of the blocks that is measured."""
+FEWEST = 6
+SPREAD = 1.5
+"""Spread of the block variances, as a multiple of that of white noise, above which texture is suspected."""
+NOTHING = 0.5 / 255
+"""Below this no noise can be told from rounding to 8 bits."""
+TOLERANCE = 0.15
+"""Relative difference between octaves or channels that still counts as equal, beside the error bars."""
+
+
+@dataclass(frozen=True)
+class NoiseEstimate:
+    """What was found; all levels in [0, 1] units of the image.
+
+    Attributes:
+        sigma: the one level to use where the noise is white.
+        octaves: level of every octave, finest first, as that of white noise: equal where the noise is white.
+        channels: the same for every channel, [octave][channel].
+        uncertainty: standard error of every octave.
+        white: whether octaves and channels agree.
+        findings: plain-language lines; empty where the noise is white.
+        blind: the network's own estimate, or None.
+    """
+
+    sigma: float
+    octaves: tuple[float, ...]
+    channels: tuple[tuple[float, ...], ...]
+    uncertainty: tuple[float, ...]
+    white: bool
+    findings: tuple[str, ...]
+    blind: float | None
+
+    def report(self) -> str:
+        """Lines for the terminal."""
+        blind = f"; the network's own estimate is {255 * self.blind:.1f}/255" if self.blind is not None else ""
+        if self.sigma < NOTHING and self.white:
+            return f"no measurable noise (below {255 * NOTHING:.1f}/255{blind})"
+        kind = "white" if self.white else "not white, removed with the level of each scale"
+        levels = ", ".join(
+            f"{255 * level:.1f} ± {255 * error:.1f}"
+            for level, error in zip(self.octaves, self.uncertainty, strict=True)
+        )
+        head = f"noise {255 * self.sigma:.1f}/255 (sigma {self.sigma:.4f}), {kind}{blind}"
+        return "\n".join(
+            [head, f"  by octave, finest first: {levels} of 255", *(f"  {line}" for line in self.findings)]
+        )
+
+
+def estimate_noise_of(picture: Tensor, **settings: object) -> NoiseEstimate:
+    """`estimate_noise` of a picture (C, H, W) in [-1, 1]."""
+    channels, height, width = picture.shape
+
+    def read(top: int, bottom: int, left: int, right: int) -> Tensor:
+        return picture[:, top:bottom, left:right]
+
+    return estimate_noise(read, (height, width), channels, **settings)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def estimate_noise(
+    read: Read,
+    size: tuple[int, int],
+    channels: int,
+    octaves: int = 4,
+    denoise: Denoise | None = None,
+    seed: int = 0,
+) -> NoiseEstimate:
+    """Measure the noise of a picture, at most on MOST_WINDOWS windows of it.
+
+    Args:
+        read, size, channels: the picture.
+        octaves: how many to measure.
+        denoise: a denoiser, for the second opinion.
+        seed: of its probe.
+
+    Raises:
+        WavdiffError: fewer than one octave, or a picture without pixels.
+    """
+    if octaves < 1 or min(size) < 1:
+        raise WavdiffError(
+            f"noise is estimated in at least 1 octave of a picture with pixels, got {octaves} and {size}"
+        )
+    windows = _windows(read, size, 2 ** (octaves + 1))
+    if windows is None:
+        return NoiseEstimate(0.0, (0.0,) * octaves, ((0.0,) * channels,) * octaves, (0.0,) * octaves, True, (), None)
+    measured = _octaves(windows, octaves)
+    estimate = _audit(measured, octaves, channels)
+    blind = blind_level(windows, denoise, max(estimate.sigma, 1 / 255), seed) if denoise is not None else None
+    return NoiseEstimate(**{**estimate.__dict__, "blind": blind})
+
+
+def _windows(read: Read, size: tuple[int, int], step: int) -> Tensor | None:
+    """(N, C, h, w): windows on a grid over the picture, sides multiples of `step`; None where it is too small."""
+    height, width = (min(side, WINDOW) // step * step for side in size)
+    while step > 2 and (height == 0 or width == 0):
+        step //= 2
+        height, width = (min(side, WINDOW) // step * step for side in size)
+    if height == 0 or width == 0:
+        return None
+    rows, columns = size[0] // height, size[1] // width
+    shrink = max(1.0, (rows * columns / MOST_WINDOWS) ** 0.5)
+    rows, columns = max(1, int(rows / shrink)), max(1, int(columns / shrink))
+    found = []
+    for row in range(rows):
+        for column in range(columns):
+            top = (size[0] - height) * row // max(rows - 1, 1) // step * step
+            left = (size[1] - width) * column // max(columns - 1, 1) // step * step
+            found.append(read(top, top + height, left, left + width).float())
+    return torch.stack(found)
+
+
+@dataclass(frozen=True)
+class _Octave:
+    """Level and standard error per channel of one octave, and whether it is noise that was measured."""
+
+    levels: list[float]
+    errors: list[float]
+    determined: bool
+
+
+def _octaves(windows: Tensor, octaves: int) -> list[_Octave | None]:
+    clipped = torch.cat([(windows + end).abs() <= 1e-6 for end in (1, -1)], dim=1).float()  # (N, 2C, h, w)
+    x = windows
+    result: list[_Octave | None] = []
+    details, masks = [], []
+    for _ in range(octaves + 1):
+        if min(x.shape[-2:]) < 2 or x.shape[-2] % 2 or x.shape[-1] % 2:
+            break
+        x, d = wavelets.split(x)
+        clipped = functional.avg_pool2d(clipped, 2)
+        details.append(d)
+        masks.append(clipped)
+    for octave in range(octaves):
+        if octave >= len(details):
+            result.append(None)
+            continue
+        coarser = details[octave + 1] if octave + 1 < len(details) else None
+        result.append(_measure(details[octave], coarser, masks[octave], 2.0**octave))
+    return result
+
+
+def _measure(d: Tensor, coarser: Tensor | None, clipped: Tensor, unit: float) -> _Octave | None:
+    """Levels of one octave from its details (N, 3C, h, w); `unit` brings them to the image's [0, 1] units."""
+    side = BLOCK if min(d.shape[-2:]) >= 4 * BLOCK else 4 if min(d.shape[-2:]) >= 8 else 2
+    if min(d.shape[-2:]) < side:
+        return None
+    channels = d.shape[1] // 3
+
+    def blocks(values: Tensor, size: int) -> Tensor:
+        return functional.avg_pool2d(values.square(), size).unflatten(1, (3, channels)).mean(dim=1)
+
+    variance = blocks(d, side)  # (N, C, by, bx)
+    by, bx = variance.shape[-2:]
+    activity = variance.sum(dim=1)
+    if coarser is not None and side >= 2:
+        beside = blocks(coarser, side // 2).sum(dim=1)[:, :by, :bx]
+        if beside.shape[-2:] == (by, bx):
+            activity = beside
+    ends = functional.avg_pool2d(clipped, side)[:, :, :by, :bx].unflatten(1, (2, channels))
+    part = ends.sum(dim=1).amax(dim=1)
+    free = next(part <= most for most in (0.005, 0.02, 0.05, 0.2, 1.0) if float((part <= most).float().mean()) >= 0.2)
+    variance = variance / _clipped_variance(ends[:, 0], ends[:, 1])
+    values = variance.permute(1, 0, 2, 3)[:, free]  # (C, M)
+    count = values.shape[1]
+    take = min(count, max(FEWEST, round(PART * count)))
+    chosen = values[:, activity[free].argsort()[:take]]
+    degrees = 3 * side * side
+    median = chosen.median(dim=1).values / (1 - 2 / (9 * degrees)) ** 3  # the median of chi-square over its mean
+    levels = (median.sqrt() * unit).tolist()
+    spread = float((chosen.std(dim=1) / chosen.mean(dim=1).clamp(min=1e-12)).median()) if take > 1 else 1.0
+    expected = math.sqrt(2 / degrees)
+    errors = [level / 2 * 1.25 * max(spread, expected) / math.sqrt(take) for level in levels]
+    return _Octave(levels, errors, spread < SPREAD * expected)
+
+
+def _clipped_variance(below: Tensor, above: Tensor) -> Tensor:
+    """Variance of a standard normal variable limited so that parts `below` and `above` sit at the ends."""
+    low = torch.special.ndtri(below.double().clamp(1e-9, 0.49))
+    high = -torch.special.ndtri(above.double().clamp(1e-9, 0.49))
+    density = [(-end.square() / 2).exp() / math.sqrt(2 * math.pi) for end in (low, high)]
+    outside = [torch.special.ndtr(low), torch.special.ndtr(-high)]
+    mean = low * outside[0] + high * outside[1] + density[0] - density[1]
+    square = low.square() * outside[0] + high.square() * outside[1]
+    square = square + 1 - outside[0] - outside[1] + low * density[0] - high * density[1]
+    return (square - mean.square()).clamp(min=0.05).float()
+
+
+def _audit(measured: list[_Octave | None], octaves: int, channels: int) -> NoiseEstimate:
+    levels: list[float] = []
+    per_channel: list[tuple[float, ...]] = []
+    errors: list[float] = []
+    findings: list[str] = []
+    for octave, found in enumerate(measured):
+        finer = levels[-1] if levels else None
+        if found is None:
+            level = finer or 0.0
+            apart, error = per_channel[-1] if per_channel else (0.0,) * channels, level
+        else:
+            level = math.sqrt(sum(value**2 for value in found.levels) / channels)
+            error = math.sqrt(sum(value**2 for value in found.errors) / channels) / math.sqrt(channels)
+            apart = tuple(found.levels)
+            suspected = not found.determined or (octave > 1 and not findings)
+            if finer is not None and level > finer and suspected:
+                level, apart, error = finer, per_channel[-1], level - finer  # an upper bound only
+        allowed = TOLERANCE * max(level, finer or 0.0) + 3 * error
+        if finer is not None and abs(level - finer) > allowed and max(level, finer) > 2 * NOTHING:
+            how = "less" if level < finer else "more"
+            numbers = f"{255 * level:.1f} and {255 * finer:.1f} of 255"
+            findings.append(f"octave {octave + 1} has {how} noise than octave {octave} ({numbers})")
+        levels.append(level)
+        errors.append(error)
+        per_channel.append(apart)
+    if len(levels) > 1 and levels[0] < levels[1] * (1 - TOLERANCE) and findings:
+        findings.append("the finest octave is quieter than the next: the picture was smoothed, enlarged or compressed")
+    first = per_channel[0]
+    if channels == 3 and max(first) > NOTHING and max(first) > (1 + 2 * TOLERANCE) * min(first):
+        names = ", ".join(f"{name} {255 * value:.1f}" for name, value in zip("RGB", first, strict=True))
+        findings.append(f"channels differ ({names} of 255)")
+    octave_findings = [line for line in findings if line.startswith("octave")]
+    white = not octave_findings
+    sigma = levels[0]
+    return NoiseEstimate(sigma, tuple(levels), tuple(per_channel), tuple(errors), white, tuple(findings), None)
+
+
+def blind_level(windows: Tensor, denoise: Denoise, guess: float, seed: int = 0) -> float | None:
+    """The maximum-likelihood noise level under the denoiser's prior, [0, 1] units; None where there is no root.
+
+    Args:
+        windows: (N, C, h, w); at most four are used.
+        denoise: the posterior mean.
+        guess: where to look first.
+        seed: of the probe.
+    """
+    count = len(windows)
+    y = windows[torch.linspace(0, count - 1, min(count, 4)).round().long()]
+    probe = torch.randint(0, 2, y.shape, generator=torch.Generator().manual_seed(seed)).to(y) * 2 - 1
+    step = 0.02
+
+    def excess(sigma: float) -> float:
+        clean = denoise(y, sigma)
+        divergence = float((probe * (denoise(y + step * probe, sigma) - clean)).sum()) / step
+        return float((y - clean).square().sum()) - (2 * sigma) ** 2 * (y.numel() - divergence)
+
+    low, high = guess / 2, min(guess * 2, 0.45)
+    for _ in range(3):
+        if excess(low) > 0:
+            break
+        low, high = low / 2, low
+    if excess(low) <= 0:
+        return None
+    for _ in range(2):
+        if excess(high) < 0:
+            break
+        low, high = high, min(high * 2, 0.45)
+    for _ in range(6):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return math.sqrt(low * high)

@@ -1,0 +1,95 @@
+"""From a picture file to its results: what comes in goes out, restored, in the same mode and depth."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+from wavdiff.cascade import WaveletCascade
+from wavdiff.errors import WavdiffError
+from wavdiff.images import create_picture, format_of, open_picture
+from wavdiff.restoration.draws import write_summary
+from wavdiff.restoration.planes import Plane
+from wavdiff.restoration.request import RestorationRequest, RestorationResult, planned_outputs
+from wavdiff.restoration.walk import Progress, Write
+from wavdiff.restoration.work import Work, at
+
+
+def restore_file(
+    cascade: WaveletCascade,
+    source: Path | BinaryIO,
+    target: Path | BinaryIO,
+    request: RestorationRequest,
+    *,
+    format: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> RestorationResult:
+    """Restore one picture.
+
+    Args:
+        cascade: the model.
+        source: the file, which is never written to, or a binary stream.
+        target: the file of the main result, whose suffix says the format, or a binary stream.
+        request: what to do.
+        format: format for a stream, such as "png"; None for the source's own.
+        overwrite: whether existing results may be replaced.
+        progress: called with (tiles done, tiles in all).
+
+    Returns:
+        The files written, and lines for the user.
+
+    Raises:
+        WavdiffError: the source cannot be read, the result cannot be written, or the model cannot do what is asked. No
+            result is then left behind.
+    """
+    outputs = planned_outputs(target, request) if isinstance(target, Path) else []
+    for path in outputs:
+        if path.exists() and not overwrite:
+            raise WavdiffError(f"{path} exists; choose another --out or give --overwrite")
+        if isinstance(source, Path) and path.exists() and source.exists() and path.samefile(source):
+            raise WavdiffError(f"{path} is the input file, which is never written to")
+    if not isinstance(target, Path) and (request.samples or request.add_noise):
+        raise WavdiffError("several results cannot go to a stream; give a file")
+    with open_picture(source, spool_bytes=request.memory_bytes // 8) as reader, ExitStack() as writers:
+        work = Work(cascade, reader, request, progress)
+        kind = None if isinstance(target, Path) else _format_name(format or reader.info.format)
+
+        def writer(place: Path | BinaryIO) -> Write:
+            spool = request.memory_bytes // 8 // (1 + request.samples)
+            sink = create_picture(place, reader.info, work.size, format=kind, spool_bytes=spool)
+            writers.enter_context(sink)
+            return lambda top, left, values: sink.write(top, left, work.completed(top, left, values))
+
+        main = writer(target)  # what the format cannot hold is refused here, before the work
+        work.prepare()
+        files = iter(outputs[1:])
+        if request.add_noise:
+            work.copy(work.noisy, writer(next(files)))
+        if request.samples:
+            draws = []
+            for index in range(request.samples):
+                plane = Plane(work.channels, *work.size, in_memory=work.fits(request.samples))
+                draws.append(plane)
+                work.colour(_into(plane), "sample", index)
+                work.copy(plane.read, writer(next(files)))
+            work.messages += write_summary(draws, request, list(files), main, writer, writers)
+            for plane in draws:
+                plane.close()
+        elif request.add_noise:
+            work.measured(main)
+        else:
+            work.colour(work.compared(main), request.mode, 0)
+    work.close()
+    return RestorationResult(outputs, work.messages)
+
+
+def _into(plane: Plane) -> Write:
+    return lambda top, left, values: plane.write(at(top, left, values), values)
+
+
+def _format_name(name: str | None) -> str:
+    if name is None:
+        raise WavdiffError("a stream needs the format of the result; give --ext png")
+    return format_of(Path(f"picture.{name.lower().lstrip('.')}"))

@@ -1,0 +1,89 @@
+"""What is asked of a picture, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from wavdiff.errors import WavdiffError
+
+DENOISED_OCTAVES = 3
+"""Octaves for which `denoise --samples` writes maps; `upscale --samples` writes those that it adds."""
+
+
+@dataclass(frozen=True)
+class RestorationRequest:
+    """What to do with a picture.
+
+    Attributes:
+        verb: "denoise" or "upscale".
+        sigma: standard deviation of the noise in [0, 1) units; None: estimate it. For "denoise".
+        factor: 2, 4, ... for "upscale".
+        mode: "mean" (the estimated posterior mean) or "sample" (one draw).
+        samples: N >= 2: N draws, their mean (the result), and maps of their standard deviation; 0: none.
+        interval: probability of the interval whose lower and upper images are written, such as 0.9; needs `samples`.
+        seed: of draws and of `add_noise`; draw k uses `seed` + k.
+        solver, steps: of draws; None: the cascade's.
+        memory_bytes: what pixels, coefficients and tiles may take in memory, roughly.
+        add_noise: add noise of `sigma` to the picture first, and measure PSNR.
+
+    Raises:
+        WavdiffError: values out of range, or that do not go together.
+    """
+
+    verb: Literal["denoise", "upscale"]
+    sigma: float | None = None
+    factor: int = 2
+    mode: Literal["mean", "sample"] = "mean"
+    samples: int = 0
+    interval: float | None = None
+    seed: int = 0
+    solver: str | None = None
+    steps: int | None = None
+    memory_bytes: int = 1 << 30
+    add_noise: bool = False
+
+    def __post_init__(self) -> None:
+        if self.samples < 0 or self.samples == 1:
+            raise WavdiffError(f"samples must be 0 (none) or at least 2, got {self.samples}")
+        if self.interval is not None and not (0 < self.interval < 1 and self.samples):
+            raise WavdiffError(f"interval must lie between 0 and 1 and needs samples, got {self.interval}")
+        if self.seed < 0:
+            raise WavdiffError(f"seed must be at least 0, got {self.seed}")
+        if self.add_noise and (self.sigma is None or self.verb != "denoise"):
+            raise WavdiffError("add_noise needs a sigma, and is for denoise")
+
+    @property
+    def octaves(self) -> int:
+        """Number of octaves for which standard deviations are written."""
+        return DENOISED_OCTAVES if self.verb == "denoise" else self.factor.bit_length() - 1
+
+
+@dataclass(frozen=True)
+class RestorationResult:
+    """Files written, the main result first, and lines for the user."""
+
+    written: list[Path] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+
+
+def planned_outputs(target: Path, request: RestorationRequest) -> list[Path]:
+    """All files that a request writes, the main result first."""
+    beside = [target]
+
+    def add(name: str, suffix: str = target.suffix) -> None:
+        beside.append(target.with_name(f"{target.stem}_{name}{suffix}"))
+
+    if request.add_noise:
+        add("input")
+    for draw in range(request.samples):
+        add(f"sample_{request.seed + draw:06d}")
+    if request.samples:
+        for name in ("std", *(f"std_octave{octave}" for octave in range(1, request.octaves + 1))):
+            add(name, ".png")
+            add(name, ".npy")
+    if request.interval is not None:
+        add("lower")
+        add("upper")
+    return beside
