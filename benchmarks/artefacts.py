@@ -21,6 +21,7 @@ from torch import Tensor
 
 from wavdiff import api
 from wavdiff.cascade import derive_generator
+from wavdiff.evaluation.reading import central
 from wavdiff.pipeline import load_cascade
 
 
@@ -52,10 +53,7 @@ def main() -> None:
     cascade, crop = load_cascade(arguments.model), arguments.crop
     names = ("astronaut", "coffee", "chelsea", "rocket")
     pictures = {name: torch.from_numpy(getattr(skimage.data, name)()).permute(2, 0, 1) / 127.5 - 1 for name in names}
-    pictures = {
-        name: x[:, (x.shape[1] - crop) // 2 :, (x.shape[2] - crop) // 2 :][:, :crop, :crop]
-        for name, x in pictures.items()
-    }
+    pictures = {name: central(x, crop) for name, x in pictures.items()}
     rows, columns = torch.linspace(-0.6, 0.5, crop)[:, None], torch.linspace(-0.2, 0.3, crop)[None]
     pictures["ramp"] = torch.stack([rows + columns, rows - columns, columns - rows])
     tasks = [("denoise", sigma) for sigma in (15, 25, 50)] + [("upscale", 2), ("upscale", 4)]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from wavdiff import api
 from wavdiff.cascade import derive_generator
+from wavdiff.evaluation.reading import central
 from wavdiff.images import load_image
 from wavdiff.pipeline import load_cascade
 from wavdiff.restoration.posterior import coverage
@@ -32,9 +33,7 @@ def pictures(folder: Path | None, crop: int) -> dict[str, Tensor]:
         found = {name: torch.from_numpy(getattr(skimage.data, name)()).permute(2, 0, 1) / 127.5 - 1 for name in NAMES}
     else:
         found = {path.name: load_image(path).pixels for path in sorted(folder.iterdir()) if path.is_file()}
-    return {
-        name: x[:, (x.shape[1] - crop) // 2 :, (x.shape[2] - crop) // 2 :][:, :crop, :crop] for name, x in found.items()
-    }
+    return {name: central(x, crop) for name, x in found.items()}
 
 
 def main() -> None:

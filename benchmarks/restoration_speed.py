@@ -145,9 +145,10 @@ def command(model: str, megapixels: float, folder: Path) -> dict[str, float]:
     picture = noisy_mosaic(megapixels)
     Image.fromarray(picture).save(source, compress_level=1)
     script = (
-        "import resource, sys; from wavdiff.cli import main\n"
+        "import sys; from wavdiff.cli import main\n"
         "try: main(sys.argv[1:])\n"
-        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+        "finally: status = open('/proc/self/status').read(); "
+        "print(status.split('VmHWM:')[1].split()[0], file=sys.stderr)"
     )
     arguments = ["denoise", str(source), "--sigma", "25/255", "--model", model, "-o", str(target)]
     start = time.perf_counter()

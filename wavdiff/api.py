@@ -28,7 +28,7 @@ GROUP = 16
 
 
 def load(model: str | Path = "faces", device: str | torch.device = "cpu") -> WaveletCascade:
-    """A cascade by the name of a shipped model ("faces", "fashion") or by its folder; see `pipeline.load_cascade`."""
+    """A cascade by the name of a shipped model ("photos", "faces", "fashion") or by its folder."""
     return load_cascade(model, device)
 
 

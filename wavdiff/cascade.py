@@ -39,7 +39,7 @@ Mode = Literal["mean", "sample"]
 
 def derive_generator(seed: int, *purpose: object) -> torch.Generator:
     """A generator for one image and purpose: independent streams for different seeds and purposes."""
-    digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
+    digest = hashlib.sha256(repr((int(seed), *purpose)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 

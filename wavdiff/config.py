@@ -394,7 +394,7 @@ def read_mapping(source: str | Path) -> dict[str, Any]:
         WavdiffError: no such file or preset, or not a YAML mapping.
     """
     path = Path(source)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not path.is_file():
         found = [folder / f"{source}.yaml" for folder in preset_folders() if (folder / f"{source}.yaml").is_file()]
         if not found:
             names = sorted({file.stem for folder in preset_folders() for file in folder.glob("*.yaml")})

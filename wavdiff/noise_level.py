@@ -67,8 +67,8 @@ class NoiseEstimate:
         octaves: level of every octave, finest first, as that of white noise: equal where the noise is white.
         channels: the same for every channel, [octave][channel].
         uncertainty: standard error of every octave.
-        white: whether octaves and channels agree.
-        findings: plain-language lines; empty where the noise is white.
+        white: whether octaves agree.
+        findings: plain-language lines; empty where octaves and channels agree.
         blind: the network's own estimate, or None.
     """
 
@@ -80,12 +80,19 @@ class NoiseEstimate:
     findings: tuple[str, ...]
     blind: float | None
 
+    @property
+    def measurable(self) -> bool:
+        """Whether there is noise to speak of; less cannot be told from rounding to 8 bits."""
+        return self.sigma >= NOTHING or not self.white
+
     def report(self) -> str:
         """Lines for the terminal."""
         blind = f"; the network's own estimate is {255 * self.blind:.1f}/255" if self.blind is not None else ""
-        if self.sigma < NOTHING and self.white:
+        if not self.measurable:
             return f"no measurable noise (below {255 * NOTHING:.1f}/255{blind})"
-        kind = "white" if self.white else "not white, removed with the level of each scale"
+        kind = "not white, removed with the level of each scale"
+        if self.white:
+            kind = "white in every channel, one level for all" if self.findings else "white"
         levels = ", ".join(
             f"{255 * level:.1f} ± {255 * error:.1f}"
             for level, error in zip(self.octaves, self.uncertainty, strict=True)
@@ -150,6 +157,7 @@ def _windows(read: Read, size: tuple[int, int], step: int) -> Tensor | None:
     rows, columns = size[0] // height, size[1] // width
     shrink = max(1.0, (rows * columns / MOST_WINDOWS) ** 0.5)
     rows, columns = max(1, int(rows / shrink)), max(1, int(columns / shrink))
+    rows, columns = max(1, min(rows, MOST_WINDOWS // columns)), max(1, min(columns, MOST_WINDOWS // rows))
     found = []
     for row in range(rows):
         for column in range(columns):
@@ -209,6 +217,8 @@ def _measure(d: Tensor, coarser: Tensor | None, clipped: Tensor, unit: float) ->
     ends = functional.avg_pool2d(clipped, side)[:, :, :by, :bx].unflatten(1, (2, channels))
     part = ends.sum(dim=1).amax(dim=1)
     free = next(part <= most for most in (0.005, 0.02, 0.05, 0.2, 1.0) if float((part <= most).float().mean()) >= 0.2)
+    if float(part[free].mean()) > 0.2:  # mostly at the ends of the range: nothing can be said
+        return None
     variance = variance / _clipped_variance(ends[:, 0], ends[:, 1])
     values = variance.permute(1, 0, 2, 3)[:, free]  # (C, M)
     count = values.shape[1]
@@ -276,13 +286,13 @@ def blind_level(windows: Tensor, denoise: Denoise, guess: float, seed: int = 0) 
     """The maximum-likelihood noise level under the denoiser's prior, [0, 1] units; None where there is no root.
 
     Args:
-        windows: (N, C, h, w); at most four are used.
+        windows: (N, C, h, w); at most two are used.
         denoise: the posterior mean.
         guess: where to look first.
         seed: of the probe.
     """
     count = len(windows)
-    y = windows[torch.linspace(0, count - 1, min(count, 4)).round().long()]
+    y = windows[torch.linspace(0, count - 1, min(count, 2)).round().long()]
     probe = torch.randint(0, 2, y.shape, generator=torch.Generator().manual_seed(seed)).to(y) * 2 - 1
     step = 0.02
 
@@ -291,7 +301,8 @@ def blind_level(windows: Tensor, denoise: Denoise, guess: float, seed: int = 0) 
         divergence = float((probe * (denoise(y + step * probe, sigma) - clean)).sum()) / step
         return float((y - clean).square().sum()) - (2 * sigma) ** 2 * (y.numel() - divergence)
 
-    low, high = guess / 2, min(guess * 2, 0.45)
+    guess = min(guess, 0.225)
+    low, high = guess / 2, 2 * guess
     for _ in range(3):
         if excess(low) > 0:
             break
@@ -302,7 +313,9 @@ def blind_level(windows: Tensor, denoise: Denoise, guess: float, seed: int = 0) 
         if excess(high) < 0:
             break
         low, high = high, min(high * 2, 0.45)
-    for _ in range(6):
+    if excess(high) >= 0:
+        return None
+    for _ in range(4):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if excess(middle) > 0 else (low, middle)
     return math.sqrt(low * high)

@@ -6,13 +6,12 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from wavdiff.batch.jobs import Job
 from wavdiff.batch.report import BatchReport
@@ -103,8 +102,10 @@ def _reason(error: Exception, name: str) -> str | None:
 @contextmanager
 def _temporary_file() -> Iterator[BinaryIO]:
     """A file on disk for a stream, which picture formats must be able to search; gone afterwards."""
-    with tempfile.TemporaryFile() as file:
-        yield cast(BinaryIO, file)
+    from wavdiff.images.spool import temporary_file  # not before it is needed: it imports torch
+
+    with temporary_file() as file:
+        yield file
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".pgm", ".ppm", ".gif")
 READABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ".pnm")
 # What may follow the suffix in the names of results: see `restoration.planned_outputs`, and `upscale --n`.
-_SIDE_RESULT = r"(_(std|mean|lower|upper|input|sample)(_\w+)?|_\d{6})?"
+_SIDE_RESULT = r"(_(std|mean|lower|upper|input|sample)(_\w+)?|_\d{6,})?"
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,9 @@ def find_sources(inputs: Sequence[str], result_suffix: str = "", output_folder: 
     found = Found()
     chosen: dict[str, Source] = {}
     for text in inputs:
+        if not text:  # an unset variable of a shell, not the current folder
+            found.problems.append(Problem("''", "no such file"))
+            continue
         path, files = Path(text), None
         root = path.parent
         if path.is_dir():

@@ -46,7 +46,8 @@ def evaluate(
     With FOLDER, on clean photographs at their own sizes. Without, on the held-out images of the model's own training
     data (or of --data), and with --kid on drawn samples.
     """
-    refuse_existing([out / "evaluation.json"], overwrite)
+    written = ("evaluation.json", "evaluation.md", "denoising.png", "enlarging.png", "crops.html", "crops")
+    refuse_existing([out / name for name in written], overwrite)
     of_sources = {"--data": data is not None, "--data-dir": data_dir is not None, "--kid": bool(kid)}
     of_folders = {"--crop": crop is not None, "--samples": bool(samples)}
     if folder is not None:

@@ -10,7 +10,7 @@ import typer
 
 from wavdiff.errors import WavdiffError
 
-ModelOption = Annotated[str, typer.Option("--model", help="A shipped model (faces, fashion) or a model folder.")]
+ModelOption = Annotated[str, typer.Option("--model", help="A shipped model (photos, faces, fashion) or a folder.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
 
 LEAST_MEMORY = 256 * 10**6

@@ -44,7 +44,12 @@ ModelOption = Annotated[
     str | None, typer.Option("--model", help="A shipped model or a model folder; default photos.", show_default=False)
 ]
 MemoryOption = Annotated[
-    str, typer.Option("--memory", metavar="SIZE", help="Working memory, such as 500MB or 2GiB; changes no result.")
+    str,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="Working memory, such as 500MB or 2GiB; changes no result but the rounding of draws.",
+    ),
 ]
 SamplesOption = Annotated[
     int,

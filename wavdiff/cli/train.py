@@ -17,7 +17,9 @@ def train(
     data: Annotated[
         str | None, typer.Option(help="celeba, faces, fashion-mnist, or a folder of images; default: the config's.")
     ] = None,
-    config: Annotated[str, typer.Option(help="A YAML file, or a preset: tiny, faces, fashion, celeba160.")] = "tiny",
+    config: Annotated[
+        str, typer.Option(help="A YAML file or a preset: tiny, photos, faces, fashion, celeba160.")
+    ] = "tiny",
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/CONFIG. Rerun to continue.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the files of a named source lie.")] = None,
     scales: Annotated[str | None, typer.Option(help="Scales to train, such as low,1,0; default all.")] = None,

@@ -56,7 +56,7 @@ class Augmentation:
                 raise WavdiffError(f"augmentation: {name} must be at least 0 and {bound}, not {value}")
 
     def scaled(self, factor: float) -> "Augmentation":
-        """Multiply the amounts by a factor; flip and rotate90, which have no amount, stay.
+        """Multiply the amounts by a factor; flip, rotate90 and window stay.
 
         Args:
             factor: 0 for none, 1 for the same.

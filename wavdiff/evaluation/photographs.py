@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -79,20 +80,22 @@ def evaluate_photographs(
     pictures: list[dict[str, Any]] = []
     crops: dict[str, str] = {}
     sizes: set[tuple[int, int, int]] = set()
+    least = max((LEAST_SIDE, *request.factors))
     for photograph in photographs:
         if len(found) == request.limit:
             break
         photograph = Photograph(photograph.name, central(photograph.pixels, request.crop))
         channels, height, width = photograph.pixels.shape
-        if min(height, width) < LEAST_SIDE:
-            skipped.append(f"{photograph.name}: has {height}x{width} pixels; {LEAST_SIDE} a side are needed")
+        if min(height, width) < least:
+            skipped.append(f"{photograph.name}: has {height}x{width} pixels; {least} a side are needed")
             continue
         if (channels, height, width) not in sizes:
             warm_up(cascades, request, (channels, height, width))
             sizes.add((channels, height, width))
         measured = measure_photograph(photograph, cascades, request)
         if len(crops) < request.shown and measured.strips:
-            crops[photograph.name] = f"crops/{len(found):03d}-{Path(photograph.name).stem}.png"
+            stem = re.sub(r"[^\w.-]+", "_", Path(photograph.name).stem)[:40]  # a name for links
+            crops[photograph.name] = f"crops/{len(found):03d}-{stem}.png"
             (out / "crops").mkdir(exist_ok=True)
             save_strips(measured.strips, out / crops[photograph.name])
         measured.strips.clear()
@@ -140,7 +143,7 @@ def _write(results: dict[str, Any], found: list[Measured], request: PhotographRe
         page = crops_page(f"Crops of {results['images']['source']}", results["crops"])
         (out / "crops.html").write_text(page, encoding="utf-8")
     if request.update_card:
-        update_card(find_model(request.models[0]), photograph_report(results, pictures=False), out)
+        update_card(find_model(request.models[0]), photograph_report(results, pictures=False))
     return text
 
 

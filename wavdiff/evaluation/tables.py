@@ -35,18 +35,18 @@ def score_table(title: str, rows: Rows) -> str:
     return f"## {title}\n\n" + markdown_table(list(rows), cells)
 
 
-def update_card(model: Path, text: str, out: Path) -> None:
+def update_card(model: Path, text: str, out: Path | None = None) -> None:
     """Put a report into a model's card, in place of an earlier one, and the picture of neighbours beside it.
 
     Args:
         model: the folder of the model.
         text: the report in Markdown; its first line, the title, is left out.
-        out: the folder of the report, where `neighbours-*.png` may lie.
+        out: the folder of the report, where `neighbours-*.png` may lie; None: there are none.
     """
     card = model / "README.md"
     before = card.read_text(encoding="utf-8").split(CARD_MARK)[0].rstrip() if card.is_file() else ""
     body = text.split("\n", 1)[1].strip()
-    neighbours = list(out.glob("neighbours-*.png"))
+    neighbours = list(out.glob("neighbours-*.png")) if out else []
     if neighbours:
         shutil.copyfile(neighbours[0], model / "neighbours.png")
         body += "\n\nSamples, each with its nearest training photograph on its right:\n\n![neighbours](neighbours.png)"

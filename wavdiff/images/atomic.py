@@ -26,7 +26,7 @@ def written_whole(target: Path) -> Iterator[BinaryIO]:
     Raises:
         WavdiffError: the folder or the file cannot be written.
     """
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    temporary = target.with_name(f".wavdiff-{secrets.token_hex(6)}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "x+b") as file:

@@ -99,9 +99,9 @@ def _encode_whole(spool: Spool, info: PictureInfo, file: BinaryIO) -> None:
 
 
 def _keep_palette(whole: Image.Image, part: Image.Image, palette: Palette | None) -> None:
-    if palette is not None and whole.mode == "P":
+    if palette is not None:
         whole.putpalette(palette.colours[:, :3].tobytes(), "RGB")
-        if "transparency" in part.info:
+        if whole.mode == "P" and "transparency" in part.info:
             whole.info["transparency"] = part.info["transparency"]
 
 

@@ -58,13 +58,14 @@ def load_image(path: str | os.PathLike[str]) -> LoadedImage:
 
     Raises:
         WavdiffError: the file is missing, a folder, empty, damaged, of an unknown format, animated or of several
-            pages, of floating-point pixels, or larger than Pillow's limit against decompression bombs.
+            pages, of floating-point pixels, or of suspiciously many pixels.
     """
     with opened(path) as image:
         mode = image.mode
         profile = image.info.get("icc_profile")
+        white_is_zero = getattr(image, "tag_v2", {}).get(262) == 0
         upright = ImageOps.exif_transpose(image)
-        wide = _sixteen_bits(upright, path)
+        wide = _sixteen_bits(upright, path, white_is_zero)
         if wide is not None:
             return LoadedImage(_unit_range(wide, 65535), None, mode, 16, profile)
         alpha = None
@@ -93,8 +94,9 @@ def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
         WavdiffError: as for :func:`load_image`.
     """
     with opened(path) as image:
+        white_is_zero = getattr(image, "tag_v2", {}).get(262) == 0
         upright = ImageOps.exif_transpose(image)
-        wide = _sixteen_bits(upright, path)
+        wide = _sixteen_bits(upright, path, white_is_zero)
         if wide is not None:
             return ((wide.astype(np.uint32) + 128) // 257).astype(np.uint8)
         if upright.has_transparency_data:
@@ -209,7 +211,7 @@ def save_image(path: str | os.PathLike[str], pixels: torch.Tensor, like: LoadedI
         image.save(file, format=kind, **options)
 
 
-def _sixteen_bits(image: Image.Image, path: str | os.PathLike[str]) -> np.ndarray | None:
+def _sixteen_bits(image: Image.Image, path: str | os.PathLike[str], white_is_zero: bool) -> np.ndarray | None:
     """Give a 16-bit gray image as uint16 (H, W), and None for every image of 8 bits."""
     if image.mode == "F":
         raise WavdiffError(f"{path}: floating-point images are not supported; 8 or 16 bits are needed")
@@ -220,7 +222,7 @@ def _sixteen_bits(image: Image.Image, path: str | os.PathLike[str]) -> np.ndarra
         raise WavdiffError(
             f"{path}: gray values must be within 16 bits, 0 to 65535, not {values.min()} to {values.max()}"
         )
-    return values.astype(np.uint16)
+    return (65535 - values if white_is_zero else values).astype(np.uint16)
 
 
 def _flat(image: Image.Image) -> Image.Image:

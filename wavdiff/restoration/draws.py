@@ -20,6 +20,7 @@ from wavdiff.restoration.walk import Write
 from wavdiff.wavelets import padded_size
 
 
+@torch.no_grad()
 def write_summary(
     draws: list[Plane],
     request: RestorationRequest,
@@ -30,8 +31,9 @@ def write_summary(
 ) -> list[str]:
     """Write what `planned_outputs` lists after the draws themselves, by bands of rows.
 
-    Maps are in [0, 1] units: `.npy` (H, W, C) float32, or (h, w, 1) for octaves; `.png` their root mean square over
-    channels, scaled so that white is the largest value.
+    Maps are in [0, 1] units, of colour as the cascade draws it (premultiplied, where a picture with opacity is
+    enlarged): `.npy` (H, W, C) float32, or (h, w, 1) for octaves; `.png` their root mean square over channels, scaled
+    so that white is the largest value.
 
     Args:
         draws: planes (C, H, W), library units.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
 from wavdiff.cascade import WaveletCascade
 from wavdiff.errors import WavdiffError
-from wavdiff.images import create_picture, format_of, open_picture
+from wavdiff.images import check_picture_path, create_picture, format_of, open_picture
 from wavdiff.restoration.draws import write_summary
 from wavdiff.restoration.planes import Plane
 from wavdiff.restoration.request import RestorationRequest, RestorationResult, planned_outputs
@@ -52,36 +53,44 @@ def restore_file(
             raise WavdiffError(f"{path} is the input file, which is never written to")
     if not isinstance(target, Path) and (request.samples or request.add_noise):
         raise WavdiffError("several results cannot go to a stream; give a file")
-    with open_picture(source, spool_bytes=request.memory_bytes // 8) as reader, ExitStack() as writers:
-        work = Work(cascade, reader, request, progress)
-        kind = None if isinstance(target, Path) else _format_name(format or reader.info.format)
+    before = {path for path in outputs if os.path.lexists(path)}
+    try:
+        with open_picture(source, spool_bytes=request.memory_bytes // 8) as reader, ExitStack() as writers:
+            work = Work(cascade, reader, request, progress)
+            writers.callback(work.close)
+            kind = None if isinstance(target, Path) else _format_name(format or reader.info.format)
 
-        def writer(place: Path | BinaryIO) -> Write:
-            spool = request.memory_bytes // 8 // (1 + request.samples)
-            sink = create_picture(place, reader.info, work.size, format=kind, spool_bytes=spool)
-            writers.enter_context(sink)
-            return lambda top, left, values: sink.write(top, left, work.completed(top, left, values))
+            def writer(place: Path | BinaryIO) -> Write:
+                spool = request.memory_bytes // 8 // (1 + request.samples)
+                sink = create_picture(place, reader.info, work.size, format=kind, spool_bytes=spool)
+                writers.enter_context(sink)
+                return lambda top, left, values: sink.write(top, left, work.completed(top, left, values))
 
-        main = writer(target)  # what the format cannot hold is refused here, before the work
-        work.prepare()
-        files = iter(outputs[1:])
-        if request.add_noise:
-            work.copy(work.noisy, writer(next(files)))
-        if request.samples:
-            draws = []
-            for index in range(request.samples):
-                plane = Plane(work.channels, *work.size, in_memory=work.fits(request.samples))
-                draws.append(plane)
-                work.colour(_into(plane), "sample", index)
-                work.copy(plane.read, writer(next(files)))
-            work.messages += write_summary(draws, request, list(files), main, writer, writers)
-            for plane in draws:
-                plane.close()
-        elif request.add_noise:
-            work.measured(main)
-        else:
-            work.colour(work.compared(main), request.mode, 0)
-    work.close()
+            main = writer(target)  # what the format cannot hold is refused here, before the work
+            if isinstance(target, Path):
+                work.messages += check_picture_path(target, reader.info, work.size)
+            work.prepare()
+            files = iter(outputs[1:])
+            if request.add_noise:
+                work.copy(work.noisy, writer(next(files)))
+            if request.samples:
+                draws = []
+                for index in range(request.samples):
+                    plane = Plane(work.channels, *work.size, in_memory=work.fits(request.samples))
+                    draws.append(plane)
+                    writers.callback(plane.close)
+                    work.colour(_into(plane), "sample", index)
+                    work.copy(plane.read, writer(next(files)))
+                work.messages += write_summary(draws, request, list(files), main, writer, writers)
+            elif request.add_noise:
+                work.measured(main)
+            else:
+                work.colour(work.compared(main), request.mode, 0)
+    except BaseException:
+        for path in outputs:
+            if path not in before:
+                path.unlink(missing_ok=True)
+        raise
     return RestorationResult(outputs, work.messages)
 
 

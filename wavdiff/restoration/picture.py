@@ -72,9 +72,10 @@ class FramedPicture:
         if self._half is not None:
             self._half.close()
 
-    def keep_half(self, in_memory: bool, rows: int = 256) -> None:
+    def keep_half(self, in_memory: bool) -> None:
         """Keep x_1 for the coarser scales, so that they need not read all of the picture again."""
         height, width = self.size_at(1)
+        rows = max(1, min(256, (1 << 19) // width))  # of x_1; about 2 million pixels of the picture
         half = Plane(self.channels, height, width, in_memory=in_memory)
         for top in range(0, height, rows):
             band = Rectangle(top, min(top + rows, height), 0, width)

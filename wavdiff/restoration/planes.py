@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from wavdiff.errors import WavdiffError
+from wavdiff.images.spool import temporary_file, temporary_folder
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Plane:
         self.values: Tensor | None = torch.zeros(channels, height, width) if in_memory else None
         self.file = None
         if not in_memory:
-            self.file = tempfile.TemporaryFile(prefix="wavdiff-")  # noqa: SIM115 - closed by `close`
+            self.file = temporary_file()
             os.ftruncate(self.file.fileno(), 4 * channels * height * width)
 
     @staticmethod
@@ -114,14 +114,14 @@ class Plane:
         if self.values is not None:
             self.values[:, where.top : where.bottom, where.left : where.right] = values
             return
-        rows = np.ascontiguousarray(values.permute(1, 0, 2).float().numpy())
+        rows = np.ascontiguousarray(values.permute(1, 0, 2).float().cpu().numpy())
         try:
             for offset, view in self._runs(where, rows):
                 _write_fully(self._descriptor(), view, offset)
         except OSError as error:
             needed = 4 * self.channels * self.size[0] * self.size[1] / 2**20
             raise WavdiffError(
-                f"{tempfile.gettempdir()}: a temporary file of {needed:,.0f} MiB is needed there: {error.strerror}"
+                f"{temporary_folder()}: a temporary file of {needed:,.0f} MiB is needed there: {error.strerror}"
             ) from error
 
     def close(self) -> None:

@@ -51,6 +51,9 @@ class RestorationRequest:
             raise WavdiffError(f"interval must lie between 0 and 1 and needs samples, got {self.interval}")
         if self.seed < 0:
             raise WavdiffError(f"seed must be at least 0, got {self.seed}")
+        object.__setattr__(self, "seed", int(self.seed))  # NumPy's integers would key other noise
+        if self.add_noise and self.samples:
+            raise WavdiffError("add_noise measures one result; give it without samples")
         if self.add_noise and (self.sigma is None or self.verb != "denoise"):
             raise WavdiffError("add_noise needs a sigma, and is for denoise")
 

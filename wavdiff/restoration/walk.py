@@ -71,6 +71,7 @@ class _Target:
     write_picture: Write
 
     def write(self, where: Rectangle, values: Tensor) -> None:
+        values = values.cpu()
         if self.plane is not None:
             self.plane.write(where, values)
             return

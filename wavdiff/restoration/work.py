@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from wavdiff.cascade import WaveletCascade
+from wavdiff.errors import WavdiffError
 from wavdiff.images import PictureInfo, Planes
 from wavdiff.restoration.picture import Read, position_noise
 from wavdiff.restoration.planes import Plane, Rectangle
@@ -69,6 +70,8 @@ class Work:
         self.messages: list[str] = []
         info = reader.info
         self.channels = info.channels
+        if request.add_noise and info.has_key:
+            raise WavdiffError("add_noise is for gray and RGB pictures, not for CMYK")
         factor = request.factor if request.verb == "upscale" else 1
         if request.verb == "upscale":
             cascade.scales_of(factor)
@@ -217,7 +220,10 @@ class Work:
             where = at(top, left, values)
             plane.write(where, self._limited(read, where, values) if limited else values)
 
-        self._walk(read, 1, write, "mean", 0, levels)
+        if levels is not None and max(levels) == 0:
+            self.copy(lambda where: read(where.top, where.bottom, where.left, where.right), write)
+        else:
+            self._walk(read, 1, write, "mean", 0, levels)
         return plane
 
     def _limited(self, read: Read, where: Rectangle, values: Tensor) -> Tensor:
@@ -267,7 +273,9 @@ class Work:
         else:
             estimate = estimate_levels(self.cascade, read, self.reader.info.size, channels)
             self.messages += [f"{name}{line}" for line in estimate.report().splitlines()]
-            self._levels[name] = scale_levels(estimate, scales)
+            if not estimate.white and not is_local(self.cascade):
+                self.messages.append(f"{name}this model takes one level for all scales: that of the finest octave")
+            self._levels[name] = scale_levels(estimate, scales) if estimate.measurable else [0.0] * scales
         return self._levels[name]
 
 
