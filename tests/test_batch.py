@@ -447,10 +447,12 @@ def test_ctrl_c_ends_with_130(cli: Cli, desk: Path, restorer: Restorer) -> None:
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_clean_up(desk: Path, number: int, code: int) -> None:
+    # A shell starts background jobs with SIGINT ignored, and so would the test's process be.
     script = """
+import signal
 import time
-from contextlib import ExitStack
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from wavdiff import batch
 
 def restore(job, source, target, progress):
