@@ -209,7 +209,8 @@ class TrainingConfig:
     cosine schedule, which ends where its training ends. `low_repeats`: independent noise draws of every image for the
     (cheap) low-pass network. `detail_crop`: side of the random crops of x_0 on which detail networks are trained
     (None: whole images). `precision`: "auto" is bf16 where the device has it fast, else float32. `save_dtype`: how the
-    trained model's weights are stored; "float16" halves the file and rounds them to 3 decimal digits.
+    trained model's weights are stored; "float16" halves the file and rounds them to 3 decimal digits. `init`: a trained
+    model whose networks, of the same size or smaller, are where this run starts (see `training.growth`).
     """
 
     steps: int = 1000
@@ -226,6 +227,7 @@ class TrainingConfig:
     detail_crop: int | None = None
     precision: str = "auto"
     save_dtype: str = "float32"
+    init: str | None = None
     seed: int = 0
     log_every: int = 10
     evaluate_every: int = 500

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,10 @@ def train(
     base: Annotated[
         str | None, typer.Option(help="A trained model; scales that are not trained here are taken from it.")
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="A trained model to start from; its networks may be smaller. The same as training.init."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps, the same as --set training.steps=N.")] = None,
     network_set: Annotated[
         list[str] | None, typer.Option("--set", help="Override one setting: section.name=value. May be repeated.")
@@ -46,6 +51,8 @@ def train(
     if data_dir is not None:
         section["data_dir"] = str(data_dir)
     overrides = list(network_set or []) + ([f"training.steps={steps}"] if steps is not None else [])
+    if init is not None:
+        overrides.append(f"training.init={json.dumps(init)}")
     resolved = from_mapping(mapping, overrides)
     folder = out or Path("runs") / Path(config).stem
     chosen = [name.strip() for name in scales.split(",") if name.strip()] if scales else None

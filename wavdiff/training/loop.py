@@ -49,7 +49,15 @@ from wavdiff.training.dashboard import Dashboard
 from wavdiff.training.examples import MicroBatchSampler, TrainingExamples
 from wavdiff.training.heldout import heldout_numbers
 from wavdiff.training.objective import CascadeObjective
-from wavdiff.training.setup import build_cascade, example_settings, measure_rms, open_data, take_scales
+from wavdiff.training.setup import (
+    build_cascade,
+    example_settings,
+    initialise,
+    measure_rms,
+    open_data,
+    standardisation_of,
+    take_scales,
+)
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -103,6 +111,8 @@ class Trainer:
         measured = self._measured()
         self.cascade = build_cascade(config, measured["lowpass_std"], measured["detail_stds"])
         self.based = [name for name in known if name not in self.scales] if base else []
+        if training.init and not list_checkpoints(out / "checkpoints"):
+            initialise(self.cascade, training.init)
         if base:
             take_scales(self.cascade, self.based, base)
         self.cascade.to(device=self.accelerator.device, memory_format=torch.channels_last)
@@ -187,7 +197,11 @@ class Trainer:
                     f"({before.get(changed[0])!r}, now {comparable[changed[0]]!r}); choose another folder"
                 )
             return measured
-        lowpass_std, detail_stds = measure_rms(self.train_source, self.config)
+        init = self.config.training.init
+        if init:
+            lowpass_std, detail_stds = standardisation_of(init, self.config)
+        else:
+            lowpass_std, detail_stds = measure_rms(self.train_source, self.config)
         measured = {"lowpass_std": lowpass_std, "detail_stds": detail_stds, "images": len(self.train_source), **model}
         if self.accelerator.is_main_process:
             self.out.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from wavdiff.config import RunConfig
 from wavdiff.data import ExampleDataset, ImageSource, open_source
 from wavdiff.errors import WavdiffError
 from wavdiff.pipeline import load_cascade
+from wavdiff.training.growth import start_from
 
 STANDARDISE_IMAGES = 2000
 
@@ -89,3 +90,35 @@ def take_scales(cascade: WaveletCascade, names: list[str], base: str | Path) -> 
             ours.load_state_dict(theirs.state_dict())
         except RuntimeError as error:
             raise WavdiffError(f"--base {base}: the network of scale {name} does not fit ({error})") from error
+
+
+def standardisation_of(model: str | Path, config: RunConfig) -> tuple[float, list[float]]:
+    """The rms values of a trained model that a run starts from: its networks are only right with them.
+
+    Raises:
+        WavdiffError: the model is missing, or has other channels, another wavelet or other levels.
+    """
+    other = load_cascade(model)
+    wanted = config.model
+    for setting, ours, theirs in (
+        ("channels", wanted.channels, other.channels),
+        ("wavelet", wanted.wavelet, other.wavelet),
+        ("levels", wanted.levels, other.levels),
+    ):
+        if ours != theirs:
+            raise WavdiffError(f"training.init {model}: its {setting} is {theirs!r}, this run's is {ours!r}")
+    return other.lowpass.std, [other.denoiser(str(scale)).std for scale in range(other.levels)]
+
+
+def initialise(cascade: WaveletCascade, model: str | Path) -> None:
+    """Start every network from the one of the same scale in a trained model, which may be smaller (see `growth`).
+
+    Raises:
+        WavdiffError: the model is missing or a network does not fit.
+    """
+    other = load_cascade(model)
+    for name in cascade.scale_names:
+        try:
+            start_from(cascade.denoiser(name).network, other.denoiser(name).network)
+        except WavdiffError as error:
+            raise WavdiffError(f"training.init {model}: the network of scale {name} does not fit: {error}") from error
