@@ -32,10 +32,9 @@ from torch import Tensor
 
 from wavdiff.cascade import WaveletCascade, has_fast_bfloat16
 from wavdiff.config import RunConfig, from_mapping, to_mapping, to_yaml
-from wavdiff.data import Augmentation, ExampleDataset, StatelessBatchSampler, heldout_batch
+from wavdiff.data import heldout_batch
 from wavdiff.errors import WavdiffError
 from wavdiff.images import image_grid, save_image
-from wavdiff.noise import NoiseDistribution
 from wavdiff.pipeline import save_model
 from wavdiff.training.card import model_card
 from wavdiff.training.checkpoints import (
@@ -46,7 +45,7 @@ from wavdiff.training.checkpoints import (
     save_checkpoint,
 )
 from wavdiff.training.dashboard import Dashboard
-from wavdiff.training.examples import MicroBatchSampler, TrainingExamples
+from wavdiff.training.feeding import training_batches
 from wavdiff.training.heldout import heldout_numbers
 from wavdiff.training.objective import CascadeObjective
 from wavdiff.training.setup import (
@@ -241,34 +240,6 @@ class Trainer:
                 shadows[self.names[id(parameter)]] = shadow
         return shadows
 
-    def batches(self) -> Iterator[Any]:
-        """Micro-batches of this process from the current step on."""
-        config, training = self.config, self.config.training
-        fields = to_mapping(config)["data"]["augmentation"]
-        calm = fields.pop("calm_strength")
-        gray = fields.pop("gray")
-        images = ExampleDataset(self.train_source, **example_settings(config), augmentation=Augmentation(**fields))
-        noise_fields = to_mapping(config)["noise"]
-        fraction = noise_fields.pop("denoising_fraction")
-        examples = TrainingExamples(
-            images, NoiseDistribution(**noise_fields), config.model.levels, training.low_repeats, gray
-        )
-        order = StatelessBatchSampler(
-            len(self.train_source), training.batch_size, training.seed, self.step, self.total, fraction, calm
-        )
-        sampler = MicroBatchSampler(
-            order, training.accumulation, self.accelerator.process_index, self.accelerator.num_processes
-        )
-        loader = torch.utils.data.DataLoader(
-            examples,
-            batch_sampler=sampler,
-            num_workers=config.data.workers,
-            persistent_workers=False,
-            # Else a loader that starts draws from the chance of the step it starts at, and dropout there would differ.
-            generator=torch.Generator().manual_seed(training.seed),
-        )
-        yield from loader
-
     def run(self) -> Path:
         """Train every scale for its number of steps; returns the model folder."""
         training = self.config.training
@@ -278,7 +249,14 @@ class Trainer:
         self.heldout = heldout_batch(
             self.heldout_source, **example_settings(self.config), limit=self.config.data.heldout_limit
         )
-        batches = self.batches()
+        batches = training_batches(
+            self.config,
+            self.train_source,
+            start=self.step,
+            stop=self.total,
+            rank=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+        )
         resumed_at_end = not self.active
         last = time.perf_counter()
         while self.active:

@@ -1,0 +1,51 @@
+"""From a source of images to the micro-batches of one process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from wavdiff.config import RunConfig, to_mapping
+from wavdiff.data import Augmentation, ExampleDataset, ImageSource, StatelessBatchSampler
+from wavdiff.noise import NoiseDistribution
+from wavdiff.training.examples import MicroBatchSampler, TrainingBatch, TrainingExamples
+from wavdiff.training.setup import example_settings
+
+
+def training_batches(
+    config: RunConfig, source: ImageSource, *, start: int, stop: int, rank: int = 0, processes: int = 1
+) -> Iterator[TrainingBatch]:
+    """Micro-batches of one process, a function of the step alone.
+
+    Args:
+        config: the run's configuration.
+        source: the training images.
+        start: the first step.
+        stop: the step to stop before.
+        rank: number of this process.
+        processes: how many there are; together they see the same global batch whatever their number.
+
+    Yields:
+        `training.accumulation` batches for every step.
+    """
+    training = config.training
+    fields = to_mapping(config)["data"]["augmentation"]
+    calm = fields.pop("calm_strength")
+    gray = fields.pop("gray")
+    images = ExampleDataset(source, **example_settings(config), augmentation=Augmentation(**fields))
+    noise_fields = to_mapping(config)["noise"]
+    fraction = noise_fields.pop("denoising_fraction")
+    examples = TrainingExamples(
+        images, NoiseDistribution(**noise_fields), config.model.levels, training.low_repeats, gray
+    )
+    order = StatelessBatchSampler(len(source), training.batch_size, training.seed, start, stop, fraction, calm)
+    loader = torch.utils.data.DataLoader(
+        examples,
+        batch_sampler=MicroBatchSampler(order, training.accumulation, rank, processes),
+        num_workers=config.data.workers,
+        persistent_workers=False,
+        # Else a loader that starts draws from the chance of the step it starts at, and dropout there would differ.
+        generator=torch.Generator().manual_seed(training.seed),
+    )
+    yield from loader
