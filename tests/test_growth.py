@@ -86,7 +86,7 @@ def test_a_run_starts_from_a_model_and_keeps_its_standardisation(pictures: Path,
     assert torch.equal(new[name][: old[name].shape[0]], old[name]) and new[name].shape[0] == 16
     assert wider_run._measured()["lowpass_std"] == pytest.approx(wider_run.cascade.lowpass.std)
     wider_run.run()
-    weights, *_ = load_checkpoint(list_checkpoints(tmp_path / "second" / "checkpoints")[-1])
+    weights = load_checkpoint(list_checkpoints(tmp_path / "second" / "checkpoints")[-1]).weights
     resumed = Trainer(wider, tmp_path / "second").cascade.state_dict()
     assert all(torch.equal(resumed[key], value) for key, value in weights.items())
 

@@ -37,17 +37,18 @@ def tiny(pictures: Path, *overrides: str) -> RunConfig:
     return from_mapping(mapping, list(overrides))
 
 
+CLOCK = ("elapsed_seconds", "images_per_second", "waiting_for_data")
+
+
 def timeless(run: Path) -> list[dict[str, Any]]:
     """The records of stats.jsonl without what a clock says."""
     records = read_stats(run / "stats.jsonl")
-    return [
-        {key: value for key, value in record.items() if key not in ("elapsed_seconds", "images_per_second")}
-        for record in records
-    ]
+    return [{key: value for key, value in record.items() if key not in CLOCK} for record in records]
 
 
 def last(run: Path) -> tuple[dict, dict, dict, dict]:
-    return load_checkpoint(list_checkpoints(run / "checkpoints")[-1])
+    newest = load_checkpoint(list_checkpoints(run / "checkpoints")[-1])
+    return newest.weights, newest.averaged, newest.moments, newest.state
 
 
 def assert_same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
@@ -398,51 +399,11 @@ def test_averaged_weights_are_not_the_raw_ones_but_near(pictures: Path, tmp_path
         assert torch.equal(model[name], value), name
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tiny(pictures, "training.checkpoint_every=2", "training.steps=8")
-    calls = 0
-    forward = CascadeObjective.forward
-
-    def poisoned(self: CascadeObjective, batch: Any) -> dict[str, torch.Tensor]:
-        nonlocal calls
-        calls += 1
-        losses = forward(self, batch)
-        return {**losses, "1": losses["1"] * float("nan")} if calls == 4 else losses
-
-    monkeypatch.setattr(CascadeObjective, "forward", poisoned)
-    with pytest.raises(WavdiffError, match=r"loss of scale 1 is nan at step 4.*training\.learning_rate"):
-        Trainer(config, tmp_path).run()
-    weights, averages, _, state = last(tmp_path)
-    assert state["step"] == 2
-    assert all(bool(value.isfinite().all()) for value in (*weights.values(), *averages.values()))
-    monkeypatch.undo()
-    Trainer(config, tmp_path).run()  # and the run can go on
-    assert last(tmp_path)[3]["step"] == 8
-
-
-def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    forward = CascadeObjective.forward
-
-    def poisoned(self: CascadeObjective, batch: Any) -> dict[str, torch.Tensor]:
-        losses = forward(self, batch)
-        losses["0"].register_hook(lambda gradient: gradient * float("inf"))
-        return losses
-
-    monkeypatch.setattr(CascadeObjective, "forward", poisoned)
-    with pytest.raises(WavdiffError, match="gradient norm of scale 0 is"):
-        Trainer(tiny(pictures, "training.checkpoint_every=1"), tmp_path).run()
-    assert not list_checkpoints(tmp_path / "checkpoints")
-
-
 # --- what a run leaves ---------------------------------------------------------------------------------------------
 
 
 def test_a_run_folder_holds_no_pickle(tiny_run: Path) -> None:
-    files = [path for path in tiny_run.rglob("*") if path.is_file()]
+    files = [path for path in tiny_run.rglob("*") if path.is_file() and path.parent.name != "tensorboard"]
     assert {path.suffix for path in files} == {".safetensors", ".json", ".yaml", ".md", ".png", ".jsonl"}
     for path in files:
         head = path.read_bytes()[:2]

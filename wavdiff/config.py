@@ -210,7 +210,10 @@ class TrainingConfig:
     (cheap) low-pass network. `detail_crop`: side of the random crops of x_0 on which detail networks are trained
     (None: whole images). `precision`: "auto" is bf16 where the device has it fast, else float32. `save_dtype`: how the
     trained model's weights are stored; "float16" halves the file and rounds them to 3 decimal digits. `init`: a trained
-    model whose networks, of the same size or smaller, are where this run starts (see `training.growth`).
+    model whose networks, of the same size or smaller, are where this run starts (see `training.growth`). `max_skipped`:
+    steps in a row whose loss or gradient may be not finite before the run stops. `keep_checkpoints` of the newest stay,
+    and the one with the lowest mean held-out loss; `export`: whether the "last" or the "best" becomes the model.
+    `compile`: fuse pointwise operations with `torch.compile`, which needs a C++ compiler and a minute.
     """
 
     steps: int = 1000
@@ -234,12 +237,16 @@ class TrainingConfig:
     sample_every: int = 500
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
+    max_skipped: int = 5
+    export: str = "last"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation", "log_every", "checkpoint_every", "keep_checkpoints"):
             _require(getattr(self, name) >= 1, f"training.{name} must be at least 1", getattr(self, name))
-        for name in ("evaluate_every", "sample_every", "warmup_steps"):
-            _require(getattr(self, name) >= 0, f"training.{name} must be at least 0 (0: never)", getattr(self, name))
+        for name in ("evaluate_every", "sample_every", "warmup_steps", "max_skipped"):
+            _require(getattr(self, name) >= 0, f"training.{name} must be at least 0", getattr(self, name))
+        _require(self.export in ("last", "best"), "training.export must be last or best", self.export)
         for name, steps in self.scale_steps.items():
             valid = isinstance(name, str) and isinstance(steps, int) and steps >= 1
             _require(valid, "training.scale_steps maps scales to steps of at least 1", self.scale_steps)

@@ -6,12 +6,15 @@ Each command is a function of a module of its own; this one puts them together a
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
 
-from wavdiff.cli import evaluate, restore, sample, train
+from wavdiff.cli import assemble, evaluate, restore, sample, train
 from wavdiff.errors import WavdiffError
+
+_python_warning = warnings.formatwarning
 
 app = typer.Typer(
     name="wavdiff",
@@ -35,16 +38,27 @@ def _main(
 
 
 app.command()(train.train)
+app.command()(assemble.assemble)
 app.command()(sample.sample)
 app.command()(restore.denoise)
 app.command()(restore.upscale)
 app.command()(evaluate.evaluate)
 
 
+def _warning_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning to the user as one line; one for developers as Python has it."""
+    if category is UserWarning:
+        return f"wavdiff: {message}\n"
+    return _python_warning(message, category, filename, lineno, line)
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; a user's mistake is one line on stderr and exit status 1."""
     import click
 
+    warnings.formatwarning = _warning_line
     try:
         return app(args=arguments, standalone_mode=True)
     except WavdiffError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,11 +36,27 @@ def train(
     network_set: Annotated[
         list[str] | None, typer.Option("--set", help="Override one setting: section.name=value. May be repeated.")
     ] = None,
+    max_hours: Annotated[
+        float | None, typer.Option(help="Save and stop after so long; run the same command again to continue.")
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Save and stop after so many steps of this call.")] = None,
+    status: Annotated[
+        Path | None, typer.Option(help="Say where the run in this folder stands, draw its curves, and stop.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved configuration and parameter count, and stop.")
     ] = False,
 ) -> None:
-    """Train a cascade; run the same command again to continue after an interruption."""
+    """Train a cascade; run the same command again to continue after an interruption.
+
+    Ctrl-C and SIGTERM save and stop (exit status 130 and 143); a second one stops at once.
+    """
+    if status is not None:
+        _show_status(status)
+        return
+    for name, value in (("--max-hours", max_hours), ("--max-steps", max_steps)):
+        if value is not None and not value > 0:
+            raise WavdiffError(f"{name} must be above 0, got {value}")
     from wavdiff.config import from_mapping, read_mapping, to_yaml
 
     mapping = read_mapping(config)
@@ -59,18 +76,47 @@ def train(
     if dry_run:
         typer.echo(to_yaml(resolved) + _size_report(resolved))
         return
+    from wavdiff.training.allocator import keep_freed_memory
     from wavdiff.training.loop import Trainer
     from wavdiff.training.progress import training_progress
 
-    trainer = Trainer(resolved, folder, chosen, base=base)
-    with training_progress(trainer.total) as trainer.report:
+    keep_freed_memory()
+    trainer = Trainer(resolved, folder, chosen, base=base, max_hours=max_hours, max_steps=max_steps)
+    main = trainer.accelerator.is_main_process
+    with training_progress(trainer.total, enabled=main) as trainer.report:
+        if main:
+            typer.echo(
+                f"Training scales {', '.join(trainer.active) or 'none (all are trained)'}, steps {trainer.step} to "
+                f"{trainer.total}, on {len(trainer.train_source):,} images of {resolved.data.name}, into {folder}",
+                err=True,
+            )
+        model = trainer.run()
+    if trainer.stopped is None:
+        if main:
+            typer.echo(f"Model: {model}")
+        return
+    if main:
+        why = "limit reached" if trainer.stopped < 0 else f"stopped by {signal.Signals(trainer.stopped).name}"
         typer.echo(
-            f"Training scales {', '.join(trainer.active) or 'none (all are trained)'}, steps {trainer.step} to "
-            f"{trainer.total}, on {len(trainer.train_source):,} images of {resolved.data.name}, into {folder}",
+            f"{why} after step {trainer.step} of {trainer.total}; saved. Run the same command to continue. "
+            f"Model so far: {model}",
             err=True,
         )
-        model = trainer.run()
-    typer.echo(f"Model: {model}")
+    if trainer.stopped > 0:
+        raise typer.Exit(128 + trainer.stopped)
+
+
+def _show_status(folder: Path) -> None:
+    from wavdiff.training.status import read_status, status_plot, status_table
+
+    found = read_status(folder)
+    typer.echo(status_table(found))
+    plot = folder / "status.png"
+    try:
+        if status_plot(found, plot):
+            typer.echo(f"Curves: {plot}")
+    except WavdiffError as error:
+        typer.echo(f"wavdiff: {error}", err=True)
 
 
 def _size_report(config: RunConfig) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +16,40 @@ class Dashboard:
 
     Args:
         folder: where the events go.
+        purge_step: events of later steps, written before an interruption, are shown no more.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, purge_step: int = 0) -> None:
         self._writer: Any = None
+        self._folder = folder
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(folder))
+            self._writer = SummaryWriter(str(folder), purge_step=purge_step + 1)
 
     def add_record(self, record: dict[str, Any]) -> None:
         """Every number of a record of stats.jsonl, under the names of its place there."""
-        if self._writer is not None:
-            step = record["step"]
-            for name, value in _numbers("", {key: item for key, item in record.items() if key != "step"}):
-                self._writer.add_scalar(name, value, step)
+        step = record["step"]
+        for name, value in _numbers("", {key: item for key, item in record.items() if key != "step"}):
+            self._try(lambda writer, name=name, value=value: writer.add_scalar(name, value, step))
 
     def add_picture(self, name: str, picture: Tensor, step: int) -> None:
         """A picture (C, H, W) in [-1, 1]."""
-        if self._writer is not None:
-            self._writer.add_image(name, ((picture + 1) / 2).clamp(0, 1), step)
+        self._try(lambda writer: writer.add_image(name, ((picture + 1) / 2).clamp(0, 1), step))
 
     def close(self) -> None:
         """Write what is still waiting."""
-        if self._writer is not None:
-            self._writer.close()
+        self._try(lambda writer: writer.close())
+
+    def _try(self, work: Callable[[Any], object]) -> None:
+        """Curves are no reason to lose a training: where they cannot be written, they end with a warning."""
+        if self._writer is None:
+            return
+        try:
+            work(self._writer)
+        except OSError as error:
+            self._writer = None
+            warnings.warn(f"no more curves: {self._folder} cannot be written ({error.strerror})", stacklevel=3)
 
 
 def _numbers(prefix: str, value: Any) -> list[tuple[str, float]]:

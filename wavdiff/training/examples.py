@@ -32,6 +32,7 @@ class TrainingBatch(TypedDict):
     levels: Tensor  # (B, J + 1) standardised levels of scales 0..J-1 and the low-pass image; used otherwise
     low_noise: Tensor  # (B, R, C, h, w)
     low_levels: Tensor  # (B, R)
+    label: list[str]  # names of the images
     crop: Tensor  # (B, 2) in [0, 1): where the crop of the detail scales lies
 
 
@@ -86,6 +87,7 @@ class TrainingExamples(torch.utils.data.Dataset[TrainingBatch]):
             "low_noise": low_noise,
             "low_levels": lowpass[1:],
             "crop": crop,
+            "label": self.images.source.label(example[0]),  # type: ignore[typeddict-item]  # a list once collated
         }
 
 

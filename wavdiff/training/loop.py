@@ -4,28 +4,32 @@ Rerunning the same command continues the run: every random number is a function 
 n + m steps in one go. All files of a run lie in one folder:
 
     config.yaml        the resolved configuration
-    run.json           what was measured on the data (standardisation, sizes)
+    run.json           what was measured on the data (standardisation, sizes) and which data they were
     stats.jsonl        one record per logged step and per evaluation
-    checkpoints/       the newest few (see `checkpoints`)
+    checkpoints/       the newest few and the best (see `checkpoints`)
     samples/           grids: raw weights above, averaged weights below
     model/             the averaged cascade in diffusers' layout, with its card
+
+Several processes see the parts of one global batch; only the main one writes.
 """
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import Tensor
@@ -35,19 +39,29 @@ from wavdiff.config import RunConfig, from_mapping, to_mapping, to_yaml
 from wavdiff.data import heldout_batch
 from wavdiff.errors import WavdiffError
 from wavdiff.images import image_grid, save_image
-from wavdiff.pipeline import save_model
-from wavdiff.training.card import model_card
 from wavdiff.training.checkpoints import (
+    Checkpoint,
     list_checkpoints,
     load_checkpoint,
+    load_newest,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
 )
 from wavdiff.training.dashboard import Dashboard
+from wavdiff.training.export import export_model, recover_folder
 from wavdiff.training.feeding import training_batches
-from wavdiff.training.heldout import heldout_numbers
+from wavdiff.training.heldout import heldout_numbers, mean_loss
+from wavdiff.training.lock import folder_lock
 from wavdiff.training.objective import CascadeObjective
+from wavdiff.training.records import (
+    LEVEL_NAMES,
+    Recent,
+    StepOutcome,
+    append_record,
+    class_sums,
+    forget_records_after,
+)
 from wavdiff.training.setup import (
     build_cascade,
     example_settings,
@@ -57,8 +71,13 @@ from wavdiff.training.setup import (
     standardisation_of,
     take_scales,
 )
+from wavdiff.training.stopping import StopRequest
 
 Report = Callable[[dict[str, Any]], None]
+
+SHEET_IMAGES = 8
+NAMED_IMAGES = 4
+"""Images of a batch that a message about it names."""
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:
@@ -74,6 +93,11 @@ class Trainer:
         scales: names of the scales to train, or None for all.
         report: called with every record that goes to stats.jsonl.
         base: a trained model; scales that are not trained here are taken from it.
+        max_hours: stop after so long in this call, saved and ready to be continued; None: no limit.
+        max_steps: stop after so many steps in this call; None: no limit.
+
+    Attributes:
+        stopped: after `run`: None where all is trained, else -1 for a limit or the number of a signal.
 
     Raises:
         WavdiffError: wrong scale names, data that cannot be opened, a run of another configuration in `out`.
@@ -86,16 +110,24 @@ class Trainer:
         scales: list[str] | None = None,
         report: Report | None = None,
         base: str | Path | None = None,
+        max_hours: float | None = None,
+        max_steps: int | None = None,
     ) -> None:
         training = config.training
         self.config, self.out, self.report = config, out, report or (lambda record: None)
+        self.limits = max_hours, max_steps
         self.train_source, self.heldout_source = open_data(config)
         AcceleratorState._reset_state()  # or a second training in this process could not have another precision
+        unequal = len({training.steps_of(name) for name in ("low", *map(str, range(config.model.levels)))}) > 1
         self.accelerator = Accelerator(
             mixed_precision="bf16" if self._use_bfloat16() else "no",
             gradient_accumulation_steps=training.accumulation,
             cpu=not torch.cuda.is_available(),
+            # A scale that has finished has no gradient: gradients are then waited for only where there are some.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unequal)],
         )
+        if self.accelerator.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32 where the device has it
         parts = training.accumulation * self.accelerator.num_processes
         if training.batch_size % parts:
             raise WavdiffError(
@@ -108,9 +140,11 @@ class Trainer:
             if name not in known:
                 raise WavdiffError(f"--scales: {name!r} is not one of {', '.join(known)}")
         measured = self._measured()
+        self.data = measured["trained_on"]
         self.cascade = build_cascade(config, measured["lowpass_std"], measured["detail_stds"])
-        self.based = [name for name in known if name not in self.scales] if base else []
-        if training.init and not list_checkpoints(out / "checkpoints"):
+        begins = not list_checkpoints(out / "checkpoints")
+        self.based = [name for name in known if name not in self.scales] if base or training.init else []
+        if training.init and begins:
             initialise(self.cascade, training.init)
         if base:
             take_scales(self.cascade, self.based, base)
@@ -120,7 +154,11 @@ class Trainer:
         self.names = {id(parameter): name for name, parameter in self.cascade.named_parameters()}
         self.trained: dict[str, int] = {}
         self.step, self.images_seen, self.seconds = 0, 0, 0.0
-        self.recent: list[dict[str, Any]] = []  # steps since the last record
+        self.recent = Recent()
+        self.skipped: dict[str, int] = {}
+        self.best: dict[str, Any] | None = None
+        self.stopped: int | None = None
+        self._skipped_in_a_row = 0
         self.optimizer = torch.optim.AdamW(
             [{"params": list(self.cascade.denoiser(name).parameters())} for name in self.scales],
             lr=training.learning_rate,
@@ -144,6 +182,10 @@ class Trainer:
         self.schedules = {name: self._schedule(name) for name in self.scales}
         self._set_rates()
         objective = CascadeObjective(self.cascade, self.scales, {*self.trained, *self.based}, training.detail_crop)
+        self.plain_objective = objective
+        if training.compile:
+            for name in self.scales:
+                self.cascade.denoiser(name).network.compile()
         self.objective, self.prepared_optimizer = self.accelerator.prepare(objective, self.optimizer)
 
     def _schedule(self, scale: str) -> Callable[[int], float]:
@@ -176,61 +218,79 @@ class Trainer:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return precision == "bf16" or (precision == "auto" and has_fast_bfloat16(device))
 
+    # --- what a run is made of -----------------------------------------------------------------------------------
+
     def _measured(self) -> dict[str, Any]:
-        """Standardisation of the data, measured once per run and kept in run.json."""
+        """Standardisation of the data, measured once per run by the main process and kept in run.json."""
         path = self.out / "run.json"
-        model = {key: to_mapping(self.config)[key] for key in ("model", "data")}
-        if path.is_file():
-            try:
-                measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-                # Settings that an earlier version did not have get their defaults.
-                before = to_mapping(from_mapping({"model": dict(measured["model"])}))["model"]
-                float(measured["lowpass_std"]), list(measured["detail_stds"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise WavdiffError(f"{path} is damaged ({error}); remove it or choose another --out") from error
-            comparable = {key: value for key, value in model["model"].items() if key != "ladders"}
-            changed = [key for key, value in comparable.items() if before.get(key) != value]
-            if changed:
-                raise WavdiffError(
-                    f"--out {self.out} holds a run with another model.{changed[0]} "
-                    f"({before.get(changed[0])!r}, now {comparable[changed[0]]!r}); choose another folder"
-                )
-            return measured
-        init = self.config.training.init
-        if init:
-            lowpass_std, detail_stds = standardisation_of(init, self.config)
-        else:
-            lowpass_std, detail_stds = measure_rms(self.train_source, self.config)
-        measured = {"lowpass_std": lowpass_std, "detail_stds": detail_stds, "images": len(self.train_source), **model}
-        if self.accelerator.is_main_process:
+        data = {
+            "name": self.config.data.name,
+            "images": len(self.train_source),
+            "digest": getattr(self.train_source, "digest", None),
+        }
+        if self.accelerator.is_main_process and not path.is_file():
+            init = self.config.training.init
+            if init:
+                lowpass_std, detail_stds = standardisation_of(init, self.config)
+            else:
+                lowpass_std, detail_stds = measure_rms(self.train_source, self.config)
+            sections = {key: to_mapping(self.config)[key] for key in ("model", "data")}
+            measured = {"lowpass_std": lowpass_std, "detail_stds": detail_stds, "trained_on": data, **sections}
             self.out.mkdir(parents=True, exist_ok=True)
             _write_text(path, json.dumps(measured, indent=1))
         self.accelerator.wait_for_everyone()
-        return measured
+        return self._read_measured(path, data)
+
+    def _read_measured(self, path: Path, data: dict[str, Any]) -> dict[str, Any]:
+        try:
+            measured: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            # Settings that an earlier version did not have get their defaults.
+            before = to_mapping(from_mapping({"model": dict(measured["model"])}))["model"]
+            right = all(value > 0 for value in (float(measured["lowpass_std"]), *map(float, measured["detail_stds"])))
+            if not right or len(measured["detail_stds"]) != before["levels"]:
+                raise ValueError("its rms values must be positive, one for each scale")
+            earlier = dict(measured.get("trained_on") or {"images": measured.get("images")})
+        except (ValueError, KeyError, TypeError, RecursionError, WavdiffError) as error:
+            raise WavdiffError(f"{path} is damaged ({error}); remove it or choose another --out") from error
+        comparable = {key: value for key, value in to_mapping(self.config)["model"].items() if key != "ladders"}
+        changed = [key for key, value in comparable.items() if before.get(key) != value]
+        if changed:
+            raise WavdiffError(
+                f"--out {self.out} holds a run with another model.{changed[0]} "
+                f"({before.get(changed[0])!r}, now {comparable[changed[0]]!r}); choose another folder"
+            )
+        for key in ("images", "digest"):
+            if earlier.get(key) is not None and earlier[key] != data[key]:
+                now = f"{earlier['images']} images then, {data['images']} now" if key == "images" else "other files"
+                warnings.warn(
+                    f"the data {data['name']} changed since this run began ({now}); it goes on with those of now, "
+                    "and n + m steps are no longer n + m steps in one go",
+                    stacklevel=2,
+                )
+                break
+        return {**measured, "trained_on": {**data, **earlier}}
 
     def _resume(self) -> None:
-        found = list_checkpoints(self.out / "checkpoints")
-        if not found:
-            self._forget_later_records()
+        found = load_newest(self.out / "checkpoints")
+        if found is None:
             return
-        weights, averaged, moments, state = load_checkpoint(found[-1])
-        self.cascade.load_state_dict(weights)
-        for name, shadow in self._shadows().items():
-            shadow.data.copy_(averaged[name])
+        try:
+            self.cascade.load_state_dict(found.weights)
+            for name, shadow in self._shadows().items():
+                shadow.data.copy_(found.averaged[name])
+            restore_optimizer(self.optimizer, found.moments, self.names)
+        except (RuntimeError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise WavdiffError(
+                f"--out {self.out}: checkpoint step-{found.state['step']:08d} does not fit this model ({reason})"
+            ) from error
+        state = found.state
         self.step, self.trained = state["step"], state["trained"]
         self.images_seen, self.seconds = state["images_seen"], state["seconds"]
-        self.recent = state.get("recent", [])
+        self.recent = Recent(state.get("recent"))
+        self.skipped, self.best = state.get("skipped", {}), state.get("best")
         for name, average in self.averages.items():
-            average.optimization_step = self.trained.get(name, 0)
-        restore_optimizer(self.optimizer, moments, self.names)
-        self._forget_later_records()
-
-    def _forget_later_records(self) -> None:
-        """Drop the records of steps after the checkpoint, which will be run again."""
-        stats = self.out / "stats.jsonl"
-        if stats.is_file() and self.accelerator.is_main_process:
-            kept = [line for line in stats.read_text(encoding="utf-8").splitlines() if _step_of(line) <= self.step]
-            _write_text(stats, "".join(line + "\n" for line in kept))
+            average.optimization_step = self.trained.get(name, 0) - self.skipped.get(name, 0)
 
     def _shadows(self) -> dict[str, Tensor]:
         """The averaged weights by parameter name; no copies."""
@@ -240,15 +300,38 @@ class Trainer:
                 shadows[self.names[id(parameter)]] = shadow
         return shadows
 
+    # --- the loop ------------------------------------------------------------------------------------------------
+
     def run(self) -> Path:
-        """Train every scale for its number of steps; returns the model folder."""
+        """Train every scale for its number of steps, or until a limit or a signal; returns the model folder.
+
+        Raises:
+            WavdiffError: another process trains in this folder; too many steps without a finite loss; the last
+                checkpoint cannot be written.
+        """
+        main = self.accelerator.is_main_process
+        with contextlib.ExitStack() as stack:
+            if main:
+                stack.enter_context(folder_lock(self.out))
+                recover_folder(self.out / "model")
+                forget_records_after(self.out / "stats.jsonl", self.step)
+                _write_text(self.out / "config.yaml", to_yaml(self.config))
+                self.dashboard = Dashboard(self.out / "tensorboard", purge_step=self.step)
+                stack.callback(self.dashboard.close)
+            request = stack.enter_context(StopRequest(*self.limits))
+            self._train(request)
+            self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+        return self.out / "model"
+
+    def _train(self, request: StopRequest) -> None:
         training = self.config.training
-        if self.accelerator.is_main_process:
-            _write_text(self.out / "config.yaml", to_yaml(self.config))
-            self.dashboard = Dashboard(self.out / "tensorboard")
         self.heldout = heldout_batch(
             self.heldout_source, **example_settings(self.config), limit=self.config.data.heldout_limit
         )
+        if not self.active:  # nothing to train: the model is written again, should it have been lost
+            self._save(last=True)
+            return
         batches = training_batches(
             self.config,
             self.train_source,
@@ -257,87 +340,130 @@ class Trainer:
             rank=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
         )
-        resumed_at_end = not self.active
-        last = time.perf_counter()
+        began, last = self.step, time.perf_counter()
         while self.active:
             self.objective.train()
-            self.accelerator.unwrap_model(self.objective).active = self.active
-            self.recent.append(self._optimise(batches))
+            self.plain_objective.active = self.active
+            outcome, code = self._optimise(batches, request.code(self.step + 1 - began))
             now = time.perf_counter()
-            self.seconds += now - last
-            self.recent[-1]["seconds"], last = now - last, now
+            outcome.seconds, last = now - last, now
+            self.seconds += outcome.seconds
+            self.recent.add(outcome)
             self.step += 1
             self.images_seen += training.batch_size
-            finished = self._count_step()
+            finished = self._count_step(outcome)
             done = not self.active
             if self.step % training.log_every == 0 or finished:
-                self._log(_summary(self.recent, training.batch_size))
-                self.recent = []
-            if _due(training.evaluate_every, self.step, done):
-                self._evaluate()
+                self._log(self.recent.record(training.batch_size) | {"total": self.total})
+                self.recent = Recent()
+            stop = 0 if done else code
+            better = _due(training.evaluate_every, self.step, done) and self._evaluate()
             if _due(training.sample_every, self.step, done):
                 self._sample()
-            if self.step % training.checkpoint_every == 0 or done:
-                self._save()
+            given_up = self._skipped_in_a_row > training.max_skipped
+            if self.step % training.checkpoint_every == 0 or done or better or stop or given_up:
+                self._save(last=bool(done or stop or given_up))
+            if given_up:
+                raise WavdiffError(self._complaint)
+            if stop:
+                self.stopped = stop
+                return
             last = time.perf_counter()
-        self.accelerator.wait_for_everyone()
-        if resumed_at_end:  # nothing to train: the model is written again, should it have been lost
-            self._save()
-        if self.accelerator.is_main_process:
-            self.dashboard.close()
-        self.accelerator.end_training()
-        return self.out / "model"
 
-    def _count_step(self) -> bool:
+    def _count_step(self, outcome: StepOutcome) -> bool:
         """Count a step for every active scale; whether one of them has finished with it."""
         before = self.active
         for name in before:
             self.trained[name] = self.trained.get(name, 0) + 1
+        for name in outcome.skipped:
+            self.skipped[name] = self.skipped.get(name, 0) + 1
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if outcome.skipped else 0
         self._set_rates()
         return self.active != before
 
-    def _optimise(self, batches: Iterator[Any]) -> dict[str, Any]:
-        """One optimiser step; returns its losses and gradient norm."""
-        training = self.config.training
+    def _optimise(self, batches: Iterator[Any], code: int) -> tuple[StepOutcome, int]:
+        """One optimiser step; returns what happened and the stop code on which all processes agree."""
+        training, device = self.config.training, self.accelerator.device
         torch.manual_seed(_step_seed(training.seed, self.step, self.accelerator.process_index))
-        totals: dict[str, Tensor] = {}
+        totals: dict[str, float] = {}
+        classes: dict[str, list[float]] = {}
         norms: dict[str, float] = {}
+        waited = 0.0
         for _ in range(training.accumulation):
+            before = time.perf_counter()
             batch = next(batches)
-            batch = {
-                key: value.to(self.accelerator.device, memory_format=torch.channels_last)
-                if value.ndim == 4 else value.to(self.accelerator.device)
-                for key, value in batch.items()
-            }  # fmt: skip
+            waited += time.perf_counter() - before
+            batch = {key: _to(value, device) for key, value in batch.items()}
             with self.accelerator.accumulate(self.objective):
                 losses = self.objective(batch)
                 self.accelerator.backward(torch.stack(list(losses.values())).sum())
                 for name, loss in losses.items():
-                    totals[name] = totals.get(name, torch.zeros(())) + loss.detach().float().cpu()
+                    totals[name] = totals.get(name, 0.0) + float(loss.detach()) / training.accumulation
+                    sums = class_sums(*(part.float().cpu() for part in self.plain_objective.examples[name]))
+                    classes[name] = [a + b for a, b in zip(classes.get(name, [0.0] * len(sums)), sums, strict=True)]
                 if self.accelerator.sync_gradients:
                     for name in losses:  # apart, so that one scale's spike does not shorten another's step
-                        norm = self.accelerator.clip_grad_norm_(
-                            self.cascade.denoiser(name).parameters(), training.gradient_clip
+                        norms[name] = float(
+                            self.accelerator.clip_grad_norm_(
+                                self.cascade.denoiser(name).parameters(), training.gradient_clip
+                            )
                         )
-                        norms[name] = float(norm)
+                    totals, classes, code = self._agree(totals, classes, code)
+                    skipped = [name for name in totals if not math.isfinite(totals[name] + norms[name])]
+                    for name in skipped:
+                        for parameter in self.cascade.denoiser(name).parameters():
+                            parameter.grad = None  # the optimiser passes over it
                 self.prepared_optimizer.step()
                 self.prepared_optimizer.zero_grad()
-        mean = {name: float(total) / training.accumulation for name, total in totals.items()}
-        for what, values in (("loss", mean), ("gradient norm", norms)):
-            bad = [name for name, value in values.items() if not math.isfinite(value)]
-            if bad:
-                raise WavdiffError(
-                    f"training: the {what} of scale {bad[0]} is {values[bad[0]]} at step {self.step + 1}; the last "
-                    f"checkpoint is kept; try a smaller training.learning_rate than {training.learning_rate:g}"
-                )
-        for name in mean:
-            self.averages[name].step(self.cascade.denoiser(name).parameters())
+        if skipped:
+            self._complaint = self._describe(skipped, totals, norms, batch)
+        for name in totals:
+            if name not in skipped:
+                self.averages[name].step(self.cascade.denoiser(name).parameters())
         rates = {
             name: group["lr"]
             for name, group in zip(self.scales, self.optimizer.param_groups, strict=True)
-            if name in mean
+            if name in totals
         }
-        return {"loss": mean, "gradient_norm": norms, "learning_rate": rates}
+        return StepOutcome(totals, norms, rates, classes, skipped, waited), code
+
+    def _agree(
+        self, totals: dict[str, float], classes: dict[str, list[float]], code: int
+    ) -> tuple[dict[str, float], dict[str, list[float]], int]:
+        """Means of the losses, sums of the classes and the largest stop code over all processes."""
+        processes = self.accelerator.num_processes
+        if processes == 1:
+            return totals, classes, code
+        count = len(LEVEL_NAMES)
+        row = [*totals.values(), *(value for name in totals for value in classes[name])]
+        rows = gather_object([(row, code)])
+        summed = [math.fsum(column) for column in zip(*(values for values, _ in rows), strict=True)]
+        means = {name: summed[place] / processes for place, name in enumerate(totals)}
+        start = len(totals)
+        joined = {
+            name: summed[start + 2 * count * place : start + 2 * count * (place + 1)]
+            for place, name in enumerate(totals)
+        }
+        codes = [value for _, value in rows]
+        return means, joined, max(codes) or min(codes)
+
+    def _describe(self, skipped: list[str], totals: dict[str, float], norms: dict[str, float], batch: Any) -> str:
+        """Two lines about a step from which nothing could be learned."""
+        name = skipped[0]
+        what, value = ("loss", totals[name]) if not math.isfinite(totals[name]) else ("gradient norm", norms[name])
+        images = []
+        for label, denoising, image_level, levels in zip(
+            batch["label"], batch["denoising"].tolist(), batch["image_level"].tolist(), batch["levels"], strict=True
+        ):
+            level = f"{255 * image_level / 2:.1f}/255" if denoising else f"{float(levels[_place(name)]):.3g} std"
+            images.append(f"{label} ({level})")
+        more = f" and {len(images) - NAMED_IMAGES} more" if len(images) > NAMED_IMAGES else ""
+        return (
+            f"training: the {what} of scale {name} is {value} at step {self.step + 1}, after {self._skipped_in_a_row} "
+            f"such steps in a row; nothing was learned from them, the weights before them are kept. Images and noise "
+            f"levels: {', '.join(images[:NAMED_IMAGES])}{more}.\n"
+            f"Look at these images, or try a smaller training.learning_rate than {self.config.training.learning_rate:g}"
+        )
 
     @contextmanager
     def averaged(self) -> Iterator[WaveletCascade]:
@@ -352,42 +478,65 @@ class Trainer:
                 average.restore(self.cascade.denoiser(name).parameters())
             self.cascade.train()
 
+    # --- what a run writes ---------------------------------------------------------------------------------------
+
     def _log(self, record: dict[str, Any]) -> None:
         record = {"step": self.step, "images": self.images_seen, "elapsed_seconds": round(self.seconds, 1), **record}
         if self.accelerator.is_main_process:
-            with (self.out / "stats.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            try:
+                append_record(self.out / "stats.jsonl", record)
+            except OSError as error:
+                warnings.warn(f"{self.out / 'stats.jsonl'} cannot be written ({error.strerror})", stacklevel=2)
             self.dashboard.add_record(record)
             self.report(record)
 
-    def _evaluate(self) -> None:
-        if self.accelerator.is_main_process:
-            with self.averaged() as cascade:
-                numbers = heldout_numbers(cascade, self.heldout)
-            self._log({"heldout": numbers})
+    def _evaluate(self) -> bool:
+        """Measure on held-out images; whether it is the best so far (on the main process)."""
+        if not self.accelerator.is_main_process:
+            return False
+        with self.averaged() as cascade:
+            numbers = heldout_numbers(cascade, self.heldout)
+        value = mean_loss(numbers, self.scales)
+        better = math.isfinite(value) and (self.best is None or value < self.best["heldout_loss"])
+        if better:
+            self.best = {"step": self.step, "heldout_loss": value}
+        self._log({"heldout": numbers, "heldout_loss": value, "best": self.best})
+        return better
 
     def _sample(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
+        """Draw a contact sheet; every process draws its share."""
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        seeds = list(range(SHEET_IMAGES))[rank::processes]
         shape = (self.cascade.channels, *self.cascade.image_size)
-        rows = []
         ladders: dict[str, Any] = {
             "lowpass_ladder": self.cascade.ladder("lowpass"),
             "detail_ladder": self.cascade.ladder("details"),
         }
-        seeds = list(range(8))
-        self.cascade.eval()
-        rows.append(self.cascade.sample(shape, seeds, **ladders)[-1])
-        with self.averaged() as cascade:
-            rows.append(cascade.sample(shape, seeds, **ladders)[-1])
-        self.cascade.train()
-        grid = image_grid(torch.cat(rows).float().cpu().clone(), columns=8)
+        drawn: list[tuple[int, int, Tensor]] = []
+        if seeds:
+            self.cascade.eval()
+            for image, seed in zip(self.cascade.sample(shape, seeds, **ladders)[-1], seeds, strict=True):
+                drawn.append((0, seed, image.float().cpu().clone()))
+            with self.averaged() as cascade:
+                for image, seed in zip(cascade.sample(shape, seeds, **ladders)[-1], seeds, strict=True):
+                    drawn.append((1, seed, image.float().cpu().clone()))
+            self.cascade.train()
+        if processes > 1:
+            drawn = gather_object(drawn)
+        if not self.accelerator.is_main_process:
+            return
+        images = [image for *_, image in sorted(drawn, key=lambda item: item[:2])]
+        grid = image_grid(torch.stack(images), columns=SHEET_IMAGES)
         folder = self.out / "samples"
-        folder.mkdir(exist_ok=True)
-        save_image(folder / f"step-{self.step:08d}.png", grid)
+        try:
+            folder.mkdir(exist_ok=True)
+            save_image(folder / f"step-{self.step:08d}.png", grid)
+        except OSError as error:
+            warnings.warn(f"{folder} cannot be written ({error.strerror or error})", stacklevel=2)
         self.dashboard.add_picture("samples (raw above, averaged below)", grid, self.step)
 
-    def _save(self) -> None:
+    def _save(self, last: bool) -> None:
+        """Write a checkpoint and the model; what goes wrong before the last one is a warning, and training goes on."""
         if not self.accelerator.is_main_process:
             return
         averaged = {name: shadow.detach().cpu().clone() for name, shadow in self._shadows().items()}
@@ -395,54 +544,46 @@ class Trainer:
             "images_seen": self.images_seen,
             "seconds": self.seconds,
             "trained": self.trained,
-            "recent": self.recent,
+            "skipped": self.skipped,
+            "best": self.best,
+            "recent": self.recent.state(),
         }
-        save_checkpoint(
-            self.out / "checkpoints",
-            self.step,
-            cast(torch.nn.Module, self.cascade),
-            averaged,
-            optimizer_tensors(self.optimizer, self.names),
-            state,
-            self.config.training.keep_checkpoints,
-        )
-        model = copy.deepcopy(self.cascade).to("cpu", memory_format=torch.contiguous_format).eval()
-        model.load_state_dict(averaged, strict=False)
-        dtype = getattr(torch, self.config.training.save_dtype)
-        _cast(_cast(model, dtype), torch.float32)  # the card speaks of the weights as they are stored
-        card = model_card(self.config, model, self.train_source, self.heldout_source, state, self.out)
-        save_model(_cast(model, dtype), self.out / "model", card, to_yaml(self.config))
+        weights = cast(torch.nn.Module, self.cascade).state_dict()
+        moments = optimizer_tensors(self.optimizer, self.names)
+        protected = [self.best["step"]] if self.best else []
+        folder = self.out / "checkpoints"
+        try:
+            save_checkpoint(
+                folder,
+                self.step,
+                Checkpoint(weights, averaged, moments, state),
+                self.config.training.keep_checkpoints,
+                protected,
+            )
+            best = folder / f"step-{protected[0]:08d}" if protected else None
+            if self.config.training.export == "best" and best is not None and best.is_dir():
+                averaged = load_checkpoint(best).averaged
+            sources = self.train_source, self.heldout_source
+            export_model(self.cascade, averaged, self.config, sources, state, self.data, self.out)
+        except WavdiffError as error:
+            if last:
+                raise
+            warnings.warn(f"{error}; training goes on", stacklevel=2)
 
 
-def _cast(model: WaveletCascade, dtype: torch.dtype) -> WaveletCascade:
-    """The model itself, its weights in `dtype` (diffusers' own `to` warns of what does not concern us)."""
-    torch.nn.Module.to(cast(torch.nn.Module, model), dtype)
-    return model
+def _to(value: Any, device: torch.device) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(device, memory_format=torch.channels_last) if value.ndim == 4 else value.to(device)
+
+
+def _place(scale: str) -> int:
+    """Where the noise level of a scale stands in an example's `levels`."""
+    return -1 if scale == "low" else int(scale)
 
 
 def _due(every: int, step: int, done: bool) -> bool:
     return bool(every) and (step % every == 0 or done)
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
-
-
-def _summary(recent: list[dict[str, Any]], batch_size: int) -> dict[str, Any]:
-    count = len(recent)
-    names = recent[0]["loss"]
-    seconds = sum(step["seconds"] for step in recent)
-    return {
-        "loss": {name: round(sum(step["loss"][name] for step in recent) / count, 6) for name in names},
-        "gradient_norm": {
-            name: round(sum(step["gradient_norm"].get(name, 0.0) for step in recent) / count, 4) for name in names
-        },
-        "learning_rate": recent[-1]["learning_rate"],
-        "images_per_second": round(batch_size * count / max(seconds, 1e-9), 2),
-    }
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -37,6 +37,8 @@ class CascadeObjective(nn.Module):
         self.active = active
         self.available = trained | set(active)
         self.detail_crop = detail_crop
+        self.examples: dict[str, tuple[Tensor, Tensor]] = {}
+        """Of the last call, by scale: standardised noise levels (B,) and losses (B,), without gradient."""
 
     def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Mean weighted squared error of every active scale, name -> scalar."""
@@ -45,6 +47,7 @@ class CascadeObjective(nn.Module):
         clean = wavelets.decompose(image, levels, cascade.wavelet)
         noise = wavelets.decompose(batch["noise"], levels, cascade.wavelet)
         losses: dict[str, Tensor] = {}
+        self.examples = {}
 
         level = torch.where(denoising, image_level / 2**levels, batch["levels"][:, -1] * cascade.lowpass.std)
         observed = clean.coarse + expand(level, image) * 2**levels * noise.coarse
@@ -68,6 +71,7 @@ class CascadeObjective(nn.Module):
             if name in self.active:
                 loss, details, corrected = denoiser.loss(*arguments)
                 losses[name] = loss.mean()
+                self.examples[name] = level.detach() / denoiser.std, loss.detach()
             elif name in self.available:
                 with torch.no_grad():
                     details, corrected = denoiser(noisy, level, coarse, noisy_coarse, coarse_level)
@@ -95,6 +99,7 @@ class CascadeObjective(nn.Module):
                 torch.cat([clean, more_clean]), torch.cat([observed, more_noisy]), torch.cat([level, more_levels])
             )
             losses["low"] = loss.mean()
+            self.examples["low"] = torch.cat([level, more_levels]).detach() / denoiser.std, loss.detach()
             return denoised[:count].detach()
         if "low" in self.available:
             with torch.no_grad():

@@ -9,10 +9,22 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from wavdiff.training.status import duration
+
 
 def _loss_text(record: dict[str, Any]) -> str:
     losses = " ".join(f"{name} {value:.4f}" for name, value in record["loss"].items())
-    return f"{losses} | {record['images_per_second']:.0f} images/s"
+    norms = " ".join(f"{value:.2f}" for value in record["gradient_norm"].values())
+    text = f"{losses} | gradient {norms} | {record['images_per_second']:.1f} images/s"
+    if record.get("skipped"):
+        text += " | skipped " + " ".join(f"{name}: {count}" for name, count in record["skipped"].items())
+    return text
+
+
+def _time_left(record: dict[str, Any], steps: int) -> str:
+    """What is left at the speed of this record."""
+    images = record["images"] / record["step"] * (steps - record["step"])
+    return duration(images / max(record["images_per_second"], 1e-9))
 
 
 def _heldout_text(record: dict[str, Any]) -> str:
@@ -22,8 +34,11 @@ def _heldout_text(record: dict[str, Any]) -> str:
 
 
 @contextmanager
-def training_progress(steps: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+def training_progress(steps: int, enabled: bool = True) -> Iterator[Callable[[dict[str, Any]], None]]:
     """A bar on stderr; the function it gives takes the records of a `Trainer`. Plain lines without a terminal."""
+    if not enabled:
+        yield lambda record: None
+        return
     console = Console(stderr=True)
     columns = (
         TextColumn("training"),
@@ -43,6 +58,10 @@ def training_progress(steps: int) -> Iterator[Callable[[dict[str, Any]], None]]:
                 return
             progress.update(task, completed=record["step"], loss=_loss_text(record))
             if not console.is_terminal:
-                console.print(f"step {record['step']}/{steps}: {_loss_text(record)}", highlight=False, soft_wrap=True)
+                console.print(
+                    f"step {record['step']}/{steps}: {_loss_text(record)} | {_time_left(record, steps)} left",
+                    highlight=False,
+                    soft_wrap=True,
+                )
 
         yield report

@@ -1,0 +1,142 @@
+"""What a step says, what is written of many steps, and `stats.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+LEVEL_EDGES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Where the classes of noise levels meet, standardised units."""
+LEVEL_NAMES = (
+    f"<{LEVEL_EDGES[0]:g}",
+    *(f"{low:g}-{high:g}" for low, high in zip(LEVEL_EDGES[:-1], LEVEL_EDGES[1:], strict=True)),
+    f">{LEVEL_EDGES[-1]:g}",
+)
+
+
+def level_class(level: float) -> int:
+    """Number of the class in `LEVEL_NAMES` of a standardised noise level."""
+    return bisect_right(LEVEL_EDGES, level)
+
+
+def class_sums(levels: Tensor, losses: Tensor) -> list[float]:
+    """Sums of the losses, then counts, by class of noise level; `levels` and `losses` are (B,)."""
+    sums, counts = [0.0] * len(LEVEL_NAMES), [0.0] * len(LEVEL_NAMES)
+    for level, loss in zip(levels.tolist(), losses.tolist(), strict=True):
+        place = level_class(level)
+        sums[place] += loss
+        counts[place] += 1
+    return sums + counts
+
+
+@dataclass
+class StepOutcome:
+    """One optimiser step; all by scale.
+
+    Attributes:
+        loss: mean weighted squared error.
+        gradient_norm: before clipping.
+        learning_rate: of this step.
+        classes: see `class_sums`.
+        skipped: scales whose loss or gradient was not finite; they learned nothing.
+        waited: seconds spent waiting for data.
+        seconds: of the whole step.
+    """
+
+    loss: dict[str, float]
+    gradient_norm: dict[str, float]
+    learning_rate: dict[str, float]
+    classes: dict[str, list[float]]
+    skipped: list[str] = field(default_factory=list)
+    waited: float = 0.0
+    seconds: float = 0.0
+
+
+class Recent:
+    """Sums over the steps since the last record; kept in checkpoints, so that interruptions change no record."""
+
+    def __init__(self, state: Any = None) -> None:
+        known = state if isinstance(state, dict) else {}  # version 1 kept a list of steps
+        self.steps: int = known.get("steps", 0)
+        self.seconds: float = known.get("seconds", 0.0)
+        self.waited: float = known.get("waited", 0.0)
+        self.loss: dict[str, list[float]] = known.get("loss", {})
+        self.norm: dict[str, list[float]] = known.get("norm", {})
+        self.classes: dict[str, list[float]] = known.get("classes", {})
+        self.skipped: dict[str, int] = known.get("skipped", {})
+        self.rates: dict[str, float] = known.get("rates", {})
+
+    def state(self) -> dict[str, Any]:
+        """What makes an equal object."""
+        return dict(vars(self))
+
+    def add(self, outcome: StepOutcome) -> None:
+        """Count one step; what is not finite is counted as skipped and enters no mean."""
+        self.steps += 1
+        self.seconds += outcome.seconds
+        self.waited += outcome.waited
+        self.rates = outcome.learning_rate
+        for name in outcome.loss:
+            if name in outcome.skipped:
+                self.skipped[name] = self.skipped.get(name, 0) + 1
+                continue
+            for sums, value in ((self.loss, outcome.loss[name]), (self.norm, outcome.gradient_norm[name])):
+                total = sums.setdefault(name, [0.0, 0.0])
+                total[0] += value
+                total[1] += 1
+            before = self.classes.setdefault(name, [0.0] * (2 * len(LEVEL_NAMES)))
+            self.classes[name] = [a + b for a, b in zip(before, outcome.classes[name], strict=True)]
+
+    def record(self, batch_size: int) -> dict[str, Any]:
+        """Means over the steps."""
+        count = len(LEVEL_NAMES)
+        by_level = {
+            name: {
+                label: round(sums[place] / sums[count + place], 6)
+                for place, label in enumerate(LEVEL_NAMES)
+                if sums[count + place]
+            }
+            for name, sums in self.classes.items()
+        }
+        record: dict[str, Any] = {
+            "loss": {name: round(total / number, 6) for name, (total, number) in self.loss.items()},
+            "gradient_norm": {name: round(total / number, 4) for name, (total, number) in self.norm.items()},
+            "learning_rate": self.rates,
+            "loss_by_level": by_level,
+            "images_per_second": round(batch_size * self.steps / max(self.seconds, 1e-9), 2),
+            "waiting_for_data": round(self.waited / max(self.seconds, 1e-9), 4),
+        }
+        if self.skipped:
+            record["skipped"] = dict(self.skipped)
+        return record
+
+
+def append_record(path: Path, record: dict[str, Any]) -> None:
+    """Add one line to `stats.jsonl`."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def forget_records_after(path: Path, step: int) -> None:
+    """Drop the records of later steps, which will be run again, and what an interruption cut off."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = "".join(line + "\n" for line in lines if _step_of(line) <= step)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(kept, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

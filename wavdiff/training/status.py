@@ -1,0 +1,186 @@
+"""`wavdiff train --status RUN`: where a run stands, finished or not, as a table and a plot."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wavdiff.config import RunConfig, from_mapping, read_mapping
+from wavdiff.errors import WavdiffError
+from wavdiff.training.checkpoints import list_checkpoints, load_checkpoint
+from wavdiff.training.history import read_stats
+from wavdiff.training.lock import is_locked
+
+
+@dataclass
+class RunStatus:
+    """What the files of a run say.
+
+    Attributes:
+        folder: of the run.
+        config: its configuration.
+        records: of stats.jsonl.
+        trained: steps by scale at the newest whole checkpoint.
+        step: of that checkpoint.
+        skipped: steps by scale from which nothing was learned.
+        best: step and mean held-out loss of the best one, or None.
+        damaged: what is wrong with newer checkpoints.
+        running: whether a process trains in the folder now.
+    """
+
+    folder: Path
+    config: RunConfig
+    records: list[dict[str, Any]]
+    trained: dict[str, int] = field(default_factory=dict)
+    step: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    best: dict[str, Any] | None = None
+    damaged: list[str] = field(default_factory=list)
+    running: bool = False
+
+    @property
+    def scales(self) -> list[str]:
+        """From coarse to fine."""
+        return ["low", *(str(scale) for scale in range(self.config.model.levels - 1, -1, -1))]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every scale has been trained for its number of steps."""
+        return all(self.trained.get(name, 0) >= self.config.training.steps_of(name) for name in self.scales)
+
+
+def read_status(folder: Path) -> RunStatus:
+    """Read the files of a run; nothing is changed.
+
+    Raises:
+        WavdiffError: the folder holds no run.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise WavdiffError(f"--status {folder}: holds no run (config.yaml is missing)")
+    status = RunStatus(folder, from_mapping(read_mapping(path)), read_stats(folder / "stats.jsonl"))
+    status.running = is_locked(folder)
+    for checkpoint in reversed(list_checkpoints(folder / "checkpoints")):
+        try:
+            state = load_checkpoint(checkpoint).state
+        except WavdiffError as error:
+            status.damaged.append(str(error))
+            continue
+        status.trained, status.step = state["trained"], state["step"]
+        status.skipped, status.best = state.get("skipped", {}), state.get("best")
+        break
+    return status
+
+
+def status_table(status: RunStatus) -> str:
+    """The run as text for a terminal."""
+    steps = [record for record in status.records if "loss" in record]
+    held = [record for record in status.records if "heldout" in record]
+    newest: dict[str, Any] = steps[-1] if steps else {}
+    state = "training now" if status.running else ("finished" if status.finished else "stopped; rerun to continue")
+    lines = [f"{status.folder}: {state}, checkpoint of step {status.step:,}"]
+    if newest:
+        since = time.time() - (status.folder / "stats.jsonl").stat().st_mtime
+        rate = newest["images_per_second"]
+        left = max(newest.get("total", status.step) - newest["step"], 0) * status.config.training.batch_size
+        lines.append(
+            f"{rate:.1f} images/s, {100 * newest.get('waiting_for_data', 0):.1f} % of the time waiting for data; "
+            f"{duration(newest['elapsed_seconds'])} of training"
+            + (f", about {duration(left / max(rate, 1e-9))} left" if left else "")
+            + f"; last record {duration(since)} ago"
+        )
+    lines.append(
+        f"{'scale':>6} {'steps':>17} {'loss':>8} {'gradient':>9} {'rate':>9} {'skipped':>8} {'held-out loss':>14}"
+    )
+    table = held[-1]["heldout"]["loss"] if held else {}
+    for name in status.scales:
+        losses = table.get(name, {})
+        mean = f"{sum(losses.values()) / len(losses):.4f}" if losses else "-"
+        done = f"{status.trained.get(name, 0):,} / {status.config.training.steps_of(name):,}"
+        lines.append(
+            f"{name:>6} {done:>17} {_number(newest, 'loss', name, '.4f'):>8} "
+            f"{_number(newest, 'gradient_norm', name, '.3f'):>9} {_number(newest, 'learning_rate', name, '.1e'):>9} "
+            f"{status.skipped.get(name, 0):>8} {mean:>14}"
+        )
+    if newest.get("loss_by_level"):
+        levels = list(dict.fromkeys(level for row in newest["loss_by_level"].values() for level in row))
+        lines += ["loss by standardised noise level:", f"{'scale':>6} " + " ".join(f"{level:>8}" for level in levels)]
+        for name, row in newest["loss_by_level"].items():
+            cells = (f"{row[level]:8.4f}" if level in row else f"{'-':>8}" for level in levels)
+            lines.append(f"{name:>6} " + " ".join(cells))
+    if held:
+        psnr = held[-1]["heldout"]["psnr"]
+        finest = psnr.get("0") or psnr["low"]
+        pairs = ", ".join(f"{sigma}: {before:.2f} -> {after:.2f}" for sigma, (before, after) in finest.items())
+        lines.append(f"held-out PSNR in dB by noise level (of 255), step {held[-1]['step']:,}: {pairs}")
+    if status.best:
+        lines.append(
+            f"best: step {status.best['step']:,}, mean held-out loss {status.best['heldout_loss']:.4f} "
+            f"(checkpoints/step-{status.best['step']:08d})"
+        )
+    return "\n".join([*lines, *status.damaged])
+
+
+def _number(record: dict[str, Any], what: str, name: str, form: str) -> str:
+    value = record.get(what, {}).get(name)
+    return "-" if value is None else format(value, form)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as text: "3 h 05 min", "12 min", "40 s"."""
+    minutes = int(seconds // 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min" if minutes else f"{int(seconds)} s"
+
+
+def status_plot(status: RunStatus, path: Path) -> bool:
+    """Draw loss, held-out loss and gradient norm by scale over the steps; whether there was anything to draw.
+
+    Raises:
+        WavdiffError: matplotlib is missing.
+    """
+    steps = [record for record in status.records if record.get("loss")]
+    held = [record for record in status.records if "heldout" in record]
+    if not steps:
+        return False
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise WavdiffError("the plot of --status needs matplotlib: pip install 'wavdiff[evaluation]'") from error
+    figure, axes = pyplot.subplots(1, 4, figsize=(18, 4))
+    for name in status.scales:
+        for axis, what in ((axes[0], "loss"), (axes[3], "gradient_norm")):
+            rows = [(record["step"], record[what][name]) for record in steps if name in record[what]]
+            if rows:
+                axis.plot(*zip(*rows, strict=True), label=name, linewidth=1)
+        rows = []
+        for record in held:
+            losses = record["heldout"]["loss"].get(name, {})
+            if losses:
+                rows.append((record["step"], sum(losses.values()) / len(losses)))
+        if rows:
+            axes[1].plot(*zip(*rows, strict=True), marker=".", label=name)
+    for sigma in (held[-1]["heldout"]["psnr"].get("0") or held[-1]["heldout"]["psnr"]["low"]) if held else ():
+        rows = []
+        for record in held:
+            finest = record["heldout"]["psnr"].get("0") or record["heldout"]["psnr"]["low"]
+            rows.append((record["step"], finest[sigma][1]))
+        axes[2].plot(*zip(*rows, strict=True), marker=".", label=f"{sigma}/255")
+    titles = ("training loss", "held-out loss, exact coarse image", "held-out PSNR / dB", "gradient norm")
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title)
+        axis.set_xlabel("step")
+        if axis.lines:
+            axis.legend(fontsize=8)
+    axes[0].set_yscale("log")
+    axes[3].set_yscale("log")
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+    return True
