@@ -323,7 +323,7 @@ def restorer(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Restorer:
     restoration = SimpleNamespace(
         RestorationRequest=FakeRequest, restore_file=stand_in.restore_file, planned_outputs=stand_in.planned_outputs
     )
-    pipeline = SimpleNamespace(DEFAULT_RESTORATION_MODEL="photos", load_cascade=lambda model: FakeCascade())
+    pipeline = SimpleNamespace(DEFAULT_RESTORATION_MODEL="photos", load_cascade=lambda model, device: FakeCascade())
     monkeypatch.setitem(sys.modules, "wavdiff.restoration", restoration)
     monkeypatch.setitem(sys.modules, "wavdiff.pipeline", pipeline)
     return stand_in
@@ -396,7 +396,7 @@ def test_trouble_with_the_machine_is_one_line(capsys: pytest.CaptureFixture[str]
         raise error
 
     with batch.batch_report(1) as report:
-        assert batch.run_jobs([batch.Job(Path("a.png"), Path("b.png"))], fail, report) == 1
+        assert batch.run_jobs([batch.Job(Path("a.png"), Path("b.png"))], fail, report) == {"a.png"}
     printed = capsys.readouterr()
     assert printed.err.startswith(f"wavdiff: {said}") and printed.err.count("\n") == 1 and printed.out == ""
 

@@ -1,39 +1,30 @@
-"""One run of `wavdiff sample`: images named by their seeds, a contact sheet, and the record that repeats it."""
+"""One run of `wavdiff sample`: images named by their seeds, a contact sheet, and the record that repeats it.
+
+Each process draws every k-th of the missing images, in batches that are written at once, so that memory does not grow
+with their number and an interruption costs one batch at most. Only the contact sheet waits for all.
+"""
 
 from __future__ import annotations
 
-import json
-import platform
-import shlex
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wavdiff import __version__
 from wavdiff.api import load, sample_walk
+from wavdiff.cascade import WaveletCascade
 from wavdiff.errors import WavdiffError
-from wavdiff.images import image_grid, save_image
-from wavdiff.pipeline import file_digest, find_model
+from wavdiff.images import image_grid, load_image, save_image
+from wavdiff.processes import Processes, join_processes, termination_as_exit
+from wavdiff.sampling_progress import sampling_progress
+from wavdiff.sampling_record import SHEET, WALK, Plan, SamplingRequest, begin, image_name, write_record
 
 SHEET_IMAGES = 400
 WALK_IMAGES = 8
 
-
-@dataclass(frozen=True)
-class SamplingRequest:
-    """What decides the images: model, seeds, ladders, size; `batch_size` does not."""
-
-    model: str
-    seeds: tuple[int, ...]
-    low_seed: int | None = None
-    size: tuple[int, int] | None = None
-    steps: tuple[int | None, int | None] = (None, None)
-    solver: str | None = None
-    stop_scale: int = 0
-    batch_size: int = 64
+__all__ = ["SamplingRequest", "walk_picture", "write_samples"]
 
 
 def walk_picture(walk: list[Tensor]) -> Tensor:
@@ -51,20 +42,46 @@ def walk_picture(walk: list[Tensor]) -> Tensor:
     return image_grid(rows, columns=len(walk))
 
 
-def write_samples(request: SamplingRequest, out: Path, *, show_scales: bool = False, overwrite: bool = False) -> None:
-    """Draw the images and write them all into `out`.
+def write_samples(
+    request: SamplingRequest, out: Path, *, show_scales: bool = False, overwrite: bool = False
+) -> int | None:
+    """Draw the images that `out` does not have yet, each into a file as soon as it is drawn, and the contact sheet.
+
+    With several processes each draws its share; the main process writes what there is once.
+
+    Args:
+        request: what to draw.
+        out: the folder, new or of an earlier run of the same request, perhaps with fewer seeds.
+        show_scales: write the walk of the first images from coarse to fine.
+        overwrite: draw all images again and replace what is there.
+
+    Returns:
+        The number of images that were drawn, by all processes together; None in all processes but the main one.
 
     Raises:
-        WavdiffError: files of these names exist and `overwrite` is off, or the request does not fit the model.
+        WavdiffError: the folder holds images of another request and `overwrite` is off, the request does not fit the
+            model, or another process has failed.
     """
-    names = [f"{seed:06d}.png" for seed in request.seeds]
-    extra = ["sheet.png", "sample.json", *(["walk.png"] if show_scales else [])]
-    if out.exists() and not out.is_dir():
-        raise WavdiffError(f"--out {out} is a file, not a folder")
-    taken = [name for name in (*extra, *names) if (out / name).exists()]
-    if taken and not overwrite:
-        raise WavdiffError(f"{out / taken[0]} exists; choose another --out or give --overwrite")
-    cascade = load(request.model)
+    with termination_as_exit():
+        processes = join_processes()
+        cascade = load(request.model, processes.device)
+        _check(request, cascade)
+        plan = processes.from_main(lambda: begin(request, cascade, out, show_scales, overwrite))
+        if not plan.complete:
+            _draw_share(request, cascade, plan, out, processes)
+        processes.gather(None)
+        if not processes.is_main:
+            return None
+        if not plan.complete:
+            if show_scales:
+                save_image(out / WALK, walk_picture(_walk(request, cascade, request.seeds[:WALK_IMAGES])))
+            shown = [load_image(out / image_name(seed)).pixels for seed in request.seeds[:SHEET_IMAGES]]
+            save_image(out / SHEET, image_grid(torch.stack(shown)))
+            write_record(out, plan.record, finished=True)
+        return len(plan.missing)
+
+
+def _check(request: SamplingRequest, cascade: WaveletCascade) -> None:
     if not 0 <= request.stop_scale <= cascade.levels:
         raise WavdiffError(
             f"--stop-scale must be between 0 (the image) and {cascade.levels} (the low-pass), got {request.stop_scale}"
@@ -72,10 +89,23 @@ def write_samples(request: SamplingRequest, out: Path, *, show_scales: bool = Fa
     step = 2**cascade.levels
     if request.size is not None and any(side < step or side % step for side in request.size):
         raise WavdiffError(f"--size must be multiples of {step} for this model, got {'x'.join(map(str, request.size))}")
-    walk = sample_walk(
+
+
+def _draw_share(request: SamplingRequest, cascade: WaveletCascade, plan: Plan, out: Path, processes: Processes) -> None:
+    share = plan.missing[processes.index :: processes.count]
+    with sampling_progress(len(share), processes) as advance:
+        for start in range(0, len(share), request.batch_size):
+            seeds = share[start : start + request.batch_size]
+            for seed, image in zip(seeds, _walk(request, cascade, seeds)[-1], strict=True):
+                save_image(out / image_name(seed), image)
+            advance(len(seeds))
+
+
+def _walk(request: SamplingRequest, cascade: WaveletCascade, seeds: Sequence[int]) -> list[Tensor]:
+    return sample_walk(
         cascade,
-        request.seeds,
-        low_seeds=None if request.low_seed is None else [request.low_seed] * len(request.seeds),
+        seeds,
+        low_seeds=None if request.low_seed is None else [request.low_seed] * len(seeds),
         batch_size=request.batch_size,
         size=request.size,
         stop_scale=request.stop_scale,
@@ -83,34 +113,3 @@ def write_samples(request: SamplingRequest, out: Path, *, show_scales: bool = Fa
         lowpass_steps=request.steps[0],
         detail_steps=request.steps[1],
     )
-    out.mkdir(parents=True, exist_ok=True)
-    for name, image in zip(names, walk[-1], strict=True):
-        save_image(out / name, image)
-    if show_scales:
-        save_image(out / "walk.png", walk_picture(walk))
-    save_image(out / "sheet.png", image_grid(walk[-1][:SHEET_IMAGES]))
-    lowpass, details = cascade.ladder("lowpass"), cascade.ladder("details")
-    record = {
-        **asdict(request),
-        "model_sha256": file_digest(find_model(request.model) / "cascade" / "diffusion_pytorch_model.safetensors"),
-        "model_ladders": {"lowpass": asdict(lowpass), "details": asdict(details)},
-        "versions": {"wavdiff": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "repeat": _command(request),
-    }
-    (out / "sample.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def _command(request: SamplingRequest) -> str:
-    parts = [f"wavdiff sample --model {shlex.quote(request.model)} --n {len(request.seeds)} --seed {request.seeds[0]}"]
-    if request.low_seed is not None:
-        parts.append(f"--low-seed {request.low_seed}")
-    if request.size is not None:
-        parts.append(f"--size {request.size[0]}x{request.size[1]}")
-    low, detail = request.steps
-    if low is not None:
-        parts.append(f"--steps {low},{detail}")
-    if request.solver is not None:
-        parts.append(f"--solver {request.solver}")
-    if request.stop_scale:
-        parts.append(f"--stop-scale {request.stop_scale}")
-    return " ".join(parts)

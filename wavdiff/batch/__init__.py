@@ -3,6 +3,7 @@
     find_sources    inputs -> files: sorted, each once; hidden files and results of earlier runs are passed over
     plan_jobs       files  -> jobs: where the result of a file goes
     check_jobs      jobs   -> jobs that may run
+    share_jobs      jobs   -> shares of several processes
     run_jobs        jobs   -> results, one after the other
 
 An input is a file, a folder with all that lies below it, or a pattern. Two kinds of trouble are kept apart. What makes
@@ -15,6 +16,7 @@ Nothing here reads a picture or computes, so the package imports in no time.
 from wavdiff.batch.jobs import Job, OutputNaming, check_jobs, name_outputs, plan_jobs
 from wavdiff.batch.report import BatchReport, batch_report
 from wavdiff.batch.run import Restore, TileProgress, run_jobs
+from wavdiff.batch.sharing import leave_out_finished, share_jobs
 from wavdiff.batch.sources import Found, Problem, Source, find_sources, names_many
 
 __all__ = [
@@ -29,8 +31,10 @@ __all__ = [
     "batch_report",
     "check_jobs",
     "find_sources",
+    "leave_out_finished",
     "name_outputs",
     "names_many",
     "plan_jobs",
     "run_jobs",
+    "share_jobs",
 ]

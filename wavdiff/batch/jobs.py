@@ -219,7 +219,7 @@ def _hindrance(job: Job, overwrite: bool) -> str | None:
         if path.is_dir():
             return f"{path} is a folder"
         if os.path.lexists(path) and not overwrite:
-            return f"{path} exists; choose another --out or --suffix, or give --overwrite"
+            return f"{path} exists; choose another --out or --suffix, or give --skip-existing or --overwrite"
         place = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
         if not place.is_dir():
             return f"{path} cannot be written: {place} is not a folder"

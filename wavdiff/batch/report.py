@@ -98,16 +98,17 @@ def write_path(path: Path) -> None:
 
 
 @contextmanager
-def batch_report(count: int) -> Iterator[BatchReport]:
+def batch_report(count: int, *, lines_only: bool = False) -> Iterator[BatchReport]:
     """Bars over files and tiles while the block runs.
 
     Args:
         count: results that will be computed.
+        lines_only: plain lines on a terminal as well, where bars of several processes would overwrite each other.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_terminal=False if lines_only else None)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(
         *columns,
@@ -115,6 +116,6 @@ def batch_report(count: int) -> Iterator[BatchReport]:
         disable=not console.is_terminal,
         transient=True,
         # Paths must reach stdout itself, unless that is the same terminal, where they would break the bars.
-        redirect_stdout=sys.stdout.isatty(),
+        redirect_stdout=sys.stdout.isatty() and not lines_only,
     ) as progress:
         yield BatchReport(count, console, progress)

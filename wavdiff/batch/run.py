@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from wavdiff.batch.jobs import Job
 from wavdiff.batch.report import BatchReport
 from wavdiff.errors import WavdiffError
+from wavdiff.processes import termination_as_exit
 
 if TYPE_CHECKING:
     from wavdiff.restoration import RestorationResult
@@ -32,7 +31,7 @@ class Restore(Protocol):
         """Read `source`, write `target` and its side results."""
 
 
-def run_jobs(jobs: Sequence[Job], restore: Restore, report: BatchReport) -> int:
+def run_jobs(jobs: Sequence[Job], restore: Restore, report: BatchReport) -> set[str]:
     """Compute all results; what goes wrong with one file is reported and the others go on.
 
     A result for standard output is completed in a temporary file first: what fails leaves standard output empty.
@@ -43,14 +42,14 @@ def run_jobs(jobs: Sequence[Job], restore: Restore, report: BatchReport) -> int:
         report: is told what happens.
 
     Returns:
-        The number of files with a result that is missing.
+        The names of files with a result that is missing.
 
     Raises:
         KeyboardInterrupt: as it came, after a line that says how far the batch got.
     """
-    failed = set()
+    failed: set[str] = set()
     bugs: set[str] = set()
-    with _termination_as_exit(), _temporary_file() as stdin:
+    with termination_as_exit(), _temporary_file() as stdin:
         if any(job.source is None for job in jobs):
             shutil.copyfileobj(sys.stdin.buffer, stdin)
         for job in jobs:
@@ -83,7 +82,7 @@ def run_jobs(jobs: Sequence[Job], restore: Restore, report: BatchReport) -> int:
                     stdout.seek(0)
                     shutil.copyfileobj(stdout, sys.stdout.buffer)
                     sys.stdout.buffer.flush()
-    return len(failed)
+    return failed
 
 
 def _reason(error: Exception, name: str) -> str | None:
@@ -106,20 +105,3 @@ def _temporary_file() -> Iterator[BinaryIO]:
 
     with temporary_file() as file:
         yield file
-
-
-@contextmanager
-def _termination_as_exit() -> Iterator[None]:
-    """SIGTERM ends the program as Ctrl-C does, with half-written files removed; exit status 143."""
-
-    def stop(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

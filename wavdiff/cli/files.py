@@ -1,4 +1,4 @@
-"""The files of a restoring command: found, planned, checked, and restored one after the other."""
+"""The files of a restoring command: found, planned, checked, shared by the processes, and restored one by one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 
 from wavdiff import batch
 from wavdiff.errors import WavdiffError
+from wavdiff.processes import Processes, join_processes
 
 if TYPE_CHECKING:
     from wavdiff.cascade import WaveletCascade
@@ -30,6 +31,7 @@ class FileOptions:
         suffix: behind the names of results, or None for the default.
         extension: format of the results, with or without dot, or None for the input's own.
         overwrite: whether existing results may be replaced.
+        skip_existing: whether to leave out what an earlier run has finished.
         dry_run: only say what would be done.
         model: a shipped model or a folder, or None for the default.
     """
@@ -38,6 +40,7 @@ class FileOptions:
     suffix: str | None
     extension: str | None
     overwrite: bool
+    skip_existing: bool
     dry_run: bool
     model: str | None
 
@@ -70,6 +73,8 @@ def find_files(inputs: Sequence[str], options: FileOptions, default_suffix: str)
         WavdiffError: options that make no sense together, or the only input is not there.
     """
     from_stdin = STREAM in inputs
+    if options.overwrite and options.skip_existing:
+        raise WavdiffError("--overwrite and --skip-existing contradict each other; give one of them")
     if from_stdin and len(inputs) > 1:
         raise WavdiffError(f"- (standard input) must be the only input, got {len(inputs)} inputs")
     many = not from_stdin and batch.names_many(inputs)
@@ -105,25 +110,66 @@ def restore_files(files: Files, options: FileOptions, request: RestorationReques
         WavdiffError: anything that concerns all files, such as a model that is not there.
         typer.Exit: status 1, where a file failed.
     """
+    processes = join_processes()
+    if processes.count > 1 and (files.from_stdin or files.to_stdout):
+        raise WavdiffError(f"standard input and output are for one process, got {processes.count}; name files")
+    todo = processes.from_main(lambda: _prepare(files, options, request, variants, processes.count))
+    share = todo.shares[processes.index]
+    cascade = _load(options.model, request, processes) if any(todo.shares) else None
+    failed: set[str] = set()
+    shown = 0 if options.dry_run else len(share)
+    with batch.batch_report(shown, lines_only=processes.count > 1) as report:
+        if processes.is_main:
+            for note in todo.notes:
+                report.say(note)
+            for problem in todo.problems:
+                report.problem(problem.name, problem.reason)
+        failed.update(problem.name for problem in todo.problems)
+        if options.dry_run:
+            failed |= _describe(share, request, report)
+        elif cascade is not None:
+            failed |= batch.run_jobs(share, _restorer(cascade, files, options, request), report)
+    failed = set().union(*processes.gather(failed))
+    if failed:
+        if todo.count > 1 and processes.is_main:
+            typer.echo(f"wavdiff: {len(failed)} of {todo.count} failed", err=True)
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """What all processes agree on.
+
+    Attributes:
+        shares: the jobs of each process.
+        problems: why files have no job.
+        notes: what was passed over.
+        count: number of files that were named.
+    """
+
+    shares: list[list[batch.Job]]
+    problems: list[batch.Problem]
+    notes: list[str]
+    count: int
+
+
+def _prepare(files: Files, options: FileOptions, request: RestorationRequest, variants: int, processes: int) -> _Todo:
+    """Plan all results, check them, and share those that are to be computed."""
     jobs, problems = _plan(files, request, variants)
-    ready, hindered = batch.check_jobs(jobs, options.overwrite)
+    # A result of which a part is there is made again, or it would be in the way of every later run.
+    ready, hindered = batch.check_jobs(jobs, options.overwrite or options.skip_existing)
     problems = [*files.found.problems, *problems, *hindered]
     count = len({job.name for job in jobs} | {problem.name for problem in problems})
-    cascade = _load(options.model, request) if ready else None
-    with batch.batch_report(0 if options.dry_run else len(ready)) as report:
-        for note in files.found.notes:
-            report.say(note)
-        for problem in problems:
-            report.problem(problem.name, problem.reason)
-        failed = len({problem.name for problem in problems})
-        if options.dry_run:
-            failed += _describe(ready, request, report)
-        elif cascade is not None:
-            failed += batch.run_jobs(ready, _restorer(cascade, files, options, request), report)
-    if failed:
-        if count > 1:
-            typer.echo(f"wavdiff: {failed} of {count} failed", err=True)
-        raise typer.Exit(1)
+    notes = list(files.found.notes)
+    if options.skip_existing:
+        missing = batch.leave_out_finished(ready)
+        if len(missing) < len(ready):
+            notes.append(f"{len(ready) - len(missing)} of {len(ready)} results are there already")
+        ready = missing
+    # A dry run is described by one process.
+    return _Todo(
+        batch.share_jobs(ready, 1 if options.dry_run else processes) + [[]] * processes, problems, notes, count
+    )
 
 
 def _plan(files: Files, request: RestorationRequest, variants: int) -> tuple[list[batch.Job], list[batch.Problem]]:
@@ -145,11 +191,11 @@ def _plan(files: Files, request: RestorationRequest, variants: int) -> tuple[lis
     return [dataclasses.replace(job, source=None) for job in jobs], problems
 
 
-def _load(model: str | None, request: RestorationRequest) -> WaveletCascade:
+def _load(model: str | None, request: RestorationRequest, processes: Processes) -> WaveletCascade:
     """The model, after a check that it can do what is asked."""
     from wavdiff.pipeline import DEFAULT_RESTORATION_MODEL, load_cascade
 
-    cascade = load_cascade(model or DEFAULT_RESTORATION_MODEL)
+    cascade = load_cascade(model or DEFAULT_RESTORATION_MODEL, processes.device)
     if request.verb == "upscale":
         cascade.scales_of(request.factor)
     changes = {"steps": request.steps, "solver": request.solver}
@@ -173,18 +219,18 @@ def _restorer(
             target,
             dataclasses.replace(request, seed=request.seed + job.draw),
             format=extension and extension[1:],
-            overwrite=options.overwrite,
+            overwrite=options.overwrite or options.skip_existing,
             progress=progress,
         )
 
     return restore
 
 
-def _describe(jobs: Sequence[batch.Job], request: RestorationRequest, report: batch.BatchReport) -> int:
-    """Print what would be written; returns the number of files for which that is not possible."""
+def _describe(jobs: Sequence[batch.Job], request: RestorationRequest, report: batch.BatchReport) -> set[str]:
+    """Print what would be written; returns the files for which that is not possible."""
     from wavdiff.images import check_picture_path, read_info
 
-    failed = set()
+    failed: set[str] = set()
     for job in jobs:
         sizes = ""
         if job.source is not None:
@@ -202,4 +248,4 @@ def _describe(jobs: Sequence[batch.Job], request: RestorationRequest, report: ba
         typer.echo(f"{job.name} -> {job.target_name}{sizes}")
         for path in job.outputs[1:]:
             typer.echo(f"{job.name} -> {path}")
-    return len(failed)
+    return failed

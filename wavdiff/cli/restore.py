@@ -37,6 +37,14 @@ ExtOption = Annotated[
     str | None, typer.Option("--ext", metavar="png", help="Format of the results; default the input's own.")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing results; inputs never.")]
+SkipOption = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing",
+        help="To continue a run: leave out the inputs whose results all exist. What has only a part of them is made "
+        "again.",
+    ),
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be written, with sizes, and write nothing.")
 ]
@@ -77,6 +85,7 @@ def denoise(
     ] = None,
     ext: ExtOption = None,
     overwrite: OverwriteOption = False,
+    skip_existing: SkipOption = False,
     dry_run: DryRunOption = False,
     model: ModelOption = None,
     memory: MemoryOption = "1GB",
@@ -102,7 +111,7 @@ def denoise(
         raise WavdiffError("--add-noise needs a level: give --sigma as a number such as 25/255, got auto")
     check_draws(samples, interval, sample_posterior, seed, solver, steps, "--sample")
     memory_limit = memory_bytes(memory)
-    options = FileOptions(out, suffix, ext, overwrite, dry_run, model)
+    options = FileOptions(out, suffix, ext, overwrite, skip_existing, dry_run, model)
     files = find_files(inputs, options, "_denoised")
     from wavdiff.restoration import RestorationRequest
 
@@ -131,6 +140,7 @@ def upscale(
     ] = None,
     ext: ExtOption = None,
     overwrite: OverwriteOption = False,
+    skip_existing: SkipOption = False,
     dry_run: DryRunOption = False,
     model: ModelOption = None,
     memory: MemoryOption = "1GB",
@@ -152,7 +162,7 @@ def upscale(
         raise WavdiffError(f"--n and --samples both ask for several draws; give one of them, got {n} and {samples}")
     check_draws(samples, interval, mode == "sample", seed, solver, steps, "--mode sample")
     memory_limit = memory_bytes(memory)
-    options = FileOptions(out, suffix, ext, overwrite, dry_run, model)
+    options = FileOptions(out, suffix, ext, overwrite, skip_existing, dry_run, model)
     files = find_files(inputs, options, f"_x{factor}")
     from wavdiff.restoration import RestorationRequest
 

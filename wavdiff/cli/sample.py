@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wavdiff.cli.options import ModelOption, OverwriteOption
+from wavdiff.cli.options import ModelOption
 from wavdiff.errors import WavdiffError
 
 
@@ -29,9 +29,15 @@ def sample(
     show_scales: Annotated[bool, typer.Option("--show-scales", help="Write the walk from coarse to fine.")] = False,
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, default the model's.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images at once; changes no image.")] = 64,
-    overwrite: OverwriteOption = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Draw all images again and replace what is there.")
+    ] = False,
 ) -> None:
-    """Draw new images: one PNG each, a contact sheet, and a record to repeat them."""
+    """Draw new images: one PNG each, a contact sheet, and a record to repeat them.
+
+    The same command again, also with a larger --n, draws what is missing. Under accelerate launch, torchrun or srun
+    each process draws its share.
+    """
     from wavdiff.sampling_run import SamplingRequest, write_samples
 
     if n < 1:
@@ -50,8 +56,10 @@ def sample(
         stop_scale=stop_scale,
         batch_size=batch_size,
     )
-    write_samples(request, out, show_scales=show_scales, overwrite=overwrite)
-    typer.echo(f"{n} images, {out / 'sheet.png'} and {out / 'sample.json'}")
+    drawn = write_samples(request, out, show_scales=show_scales, overwrite=overwrite)
+    if drawn is not None:
+        before = f" ({n - drawn} were there)" if drawn < n else ""
+        typer.echo(f"{n} images{before}, {out / 'sheet.png'} and {out / 'sample.json'}")
 
 
 def _steps(text: str | None) -> tuple[int | None, int | None]:
