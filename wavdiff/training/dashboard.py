@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +30,22 @@ class Dashboard:
         """Every number of a record of stats.jsonl, under the names of its place there."""
         step = record["step"]
         for name, value in _numbers("", {key: item for key, item in record.items() if key != "step"}):
-            self._try(lambda writer, name=name, value=value: writer.add_scalar(name, value, step))
+            self._try("add_scalar", name, value, step)
 
     def add_picture(self, name: str, picture: Tensor, step: int) -> None:
         """A picture (C, H, W) in [-1, 1]."""
-        self._try(lambda writer: writer.add_image(name, ((picture + 1) / 2).clamp(0, 1), step))
+        self._try("add_image", name, ((picture + 1) / 2).clamp(0, 1), step)
 
     def close(self) -> None:
         """Write what is still waiting."""
-        self._try(lambda writer: writer.close())
+        self._try("close")
 
-    def _try(self, work: Callable[[Any], object]) -> None:
+    def _try(self, method: str, *arguments: Any) -> None:
         """Curves are no reason to lose a training: where they cannot be written, they end with a warning."""
         if self._writer is None:
             return
         try:
-            work(self._writer)
+            getattr(self._writer, method)(*arguments)
         except OSError as error:
             self._writer = None
             warnings.warn(f"no more curves: {self._folder} cannot be written ({error.strerror})", stacklevel=3)

@@ -9,8 +9,8 @@ at 40x40, four inputs (low-pass image and noisy details) and three outputs; all 
 
 Both are timed in turn, so that a busy machine slows both, and the medians are printed.
 
-    python benchmarks/training_step.py --threads 2
-    python benchmarks/training_step.py --network wavdiff
+    python benchmarks/training.py --threads 2
+    python benchmarks/training.py --network wavdiff
 """
 
 from __future__ import annotations
