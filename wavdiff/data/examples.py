@@ -143,7 +143,7 @@ def crop_example(
         cut = np.rot90(cut, k=chance.quarter_turns * step)
     if augmentation.flip and chance.mirrored:
         cut = cut[:, ::-1]
-    planes = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(cut).transpose(2, 0, 1))).to(torch.float32)
+    planes = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(cut).transpose(2, 0, 1), dtype=np.float32))
     if channels == 1:
         planes = planes.mean(dim=0, keepdim=True)
     elif planes.shape[0] == 1:
