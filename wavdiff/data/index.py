@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from rich.console import Console
@@ -210,9 +210,9 @@ def _take_over(listing: _Listing, known: _Listing) -> list[int]:
 def _write(file: Path, listing: _Listing) -> None:
     bad = sorted(listing.flaws)
     texts = {"names": listing.names, "flaws": [listing.flaws[place] for place in bad]}
-    blocks = {key: np.frombuffer(_joined(lines), dtype=np.uint8) for key, lines in texts.items()}
-    numbers = {"version": np.array(_VERSION), "sizes": listing.sizes, "times": listing.times, "bad": np.array(bad, int)}
-    store(file, lambda target: np.savez(target, **blocks, **numbers))
+    arrays: dict[str, Any] = {key: np.frombuffer(_joined(lines), dtype=np.uint8) for key, lines in texts.items()}
+    arrays |= {"version": np.array(_VERSION), "sizes": listing.sizes, "times": listing.times, "bad": np.array(bad, int)}
+    store(file, lambda target: np.savez(target, **arrays))
 
 
 def _read(file: Path) -> _Listing | None:

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from wavdiff.cascade import WaveletCascade, has_fast_bfloat16
 from wavdiff.config import RunConfig, from_mapping, to_mapping, to_yaml
-from wavdiff.data import heldout_batch
+from wavdiff.data import count_images, heldout_batch
 from wavdiff.errors import WavdiffError
 from wavdiff.images import image_grid, save_image
 from wavdiff.pipeline import save_model
@@ -201,7 +201,12 @@ class Trainer:
             lowpass_std, detail_stds = standardisation_of(init, self.config)
         else:
             lowpass_std, detail_stds = measure_rms(self.train_source, self.config)
-        measured = {"lowpass_std": lowpass_std, "detail_stds": detail_stds, "images": len(self.train_source), **model}
+        measured = {
+            "lowpass_std": lowpass_std,
+            "detail_stds": detail_stds,
+            "images": count_images(self.train_source),
+            **model,
+        }
         if self.accelerator.is_main_process:
             self.out.mkdir(parents=True, exist_ok=True)
             _write_text(path, json.dumps(measured, indent=1))
