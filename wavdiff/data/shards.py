@@ -265,6 +265,11 @@ def _count_one(shard: Path) -> np.ndarray:
             for member in archive:
                 if member.isreg() and is_image(member.name):
                     found.append(_rank(shard, member.name))
+            # The library takes the end of the file for the end of the archive, which is a block of zeros.
+            if archive.fileobj is not None:
+                archive.fileobj.seek(archive.offset)
+                if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                    raise tarfile.ReadError("cut off, it has no end mark")
     except (tarfile.TarError, OSError, EOFError) as error:
         warnings.warn(f"{shard}: damaged or no tar file, images up to there count: {error}", stacklevel=5)
     return np.array(found, dtype=np.uint64)
