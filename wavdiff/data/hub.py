@@ -48,7 +48,10 @@ def open_hub(name: str, split: Split, channels: int, buffer: int) -> "HubStream 
     tables = _load(where, subset or None)
     if "train" not in tables:
         raise WavdiffError(f"{name}: has no split 'train', only {', '.join(map(str, tables))}")
-    digest = _digest(Path(where).expanduser())
+    folder = Path(where).expanduser()
+    digest = _digest(folder)
+    if folder.is_dir():
+        name = f"{PREFIX}{folder.resolve().name}"  # a model card says no paths of this machine
     beside = next((other for other in _SPLITS if other in tables), None)
     table, column = _images_of(tables["train"], name)
     length = _length(tables["train"], "train")

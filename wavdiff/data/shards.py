@@ -6,6 +6,7 @@ the headers alone, and kept in the user's cache folder. A shard gives just as ma
 read any more is named, and another image stands in for it.
 """
 
+import os
 import re
 import tarfile
 import warnings
@@ -19,6 +20,7 @@ import numpy as np
 
 from wavdiff.data.cache import cache_folder, digest_of, read_array, store
 from wavdiff.data.folder import HELDOUT_FOLDERS, HELDOUT_FRACTION, heldout_rank
+from wavdiff.data.index import SUFFIXES as IMAGE_SUFFIXES
 from wavdiff.data.index import reported
 from wavdiff.data.source import EncodedImage, Split
 from wavdiff.data.stream import FirstImages, find_substitutes
@@ -34,7 +36,7 @@ def are_shards(name: str) -> bool:
         return True
     folder = Path(name).expanduser()
     places = [folder, folder / "train"]
-    return any(any(place.glob("*.tar")) and not _holds_images(place) for place in places if place.is_dir())
+    return any(_holds_shards(place) for place in places if place.is_dir())
 
 
 def open_shards(name: str, split: Split, channels: int, buffer: int) -> "ShardStream | FirstImages":
@@ -218,8 +220,16 @@ def _webdataset() -> Any:
     return tariterators
 
 
-def _holds_images(folder: Path) -> bool:
-    return any(file.suffix.lower() in SUFFIXES for file in folder.iterdir())
+def _holds_shards(folder: Path) -> bool:
+    """Tell whether tar files lie directly in a folder and no images; of a folder of images, one entry is enough."""
+    found = False
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if suffix in IMAGE_SUFFIXES:
+                return False
+            found = found or suffix == ".tar"
+    return found
 
 
 def _find(name: str) -> tuple[list[Path], list[Path]]:
