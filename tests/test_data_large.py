@@ -25,9 +25,10 @@ from wavdiff.data.shards import heldout_below
 from wavdiff.data.source import ArraySource, EncodedImage
 from wavdiff.data.stream import read_ahead
 from wavdiff.errors import WavdiffError
+from wavdiff.evaluation.samples import _chosen
 from wavdiff.training.feeding import training_batches
 from wavdiff.training.loop import Trainer
-from wavdiff.training.setup import measure_rms, open_data
+from wavdiff.training.setup import example_settings, measure_rms, open_data
 
 
 def picture(seed: int, side: int = 20) -> np.ndarray:
@@ -306,6 +307,12 @@ def test_the_rms_of_a_stream_is_that_of_its_images(shards: Path, tmp_path: Path)
     low, details = measure_rms(stream, config)
     same_low, same_details = measure_rms(open_source(str(tmp_path), "train"), config)
     assert low == pytest.approx(same_low, abs=2e-6) and details == pytest.approx(same_details, abs=2e-6)
+
+
+def test_reports_compare_with_images_of_a_stream(shards: Path) -> None:
+    stream, settings = open_source(str(shards), "train"), example_settings(stream_config(str(shards)))
+    chosen = _chosen(stream, 1000, settings)
+    assert len(chosen) == count_images(stream) and torch.equal(_chosen(stream, 5, settings), chosen[:5])
 
 
 def test_reading_ahead_keeps_order_and_errors_and_stops() -> None:
