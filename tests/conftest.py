@@ -5,7 +5,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,6 +115,15 @@ def scene(height: int, width: int, seed: int, channels: int = 1) -> np.ndarray:
         planes.append(127.5 + 80 * (plane - plane.mean()))
     picture = np.stack(planes, axis=-1).clip(0, 255).round().astype(np.uint8)
     return picture[..., 0] if channels == 1 else picture
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder for these tests alone."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WAVDIFF_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,8 @@ def last(run: Path) -> tuple[dict, dict, dict, dict]:
 def assert_same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert one.keys() == other.keys() and one
     for name, value in one.items():
-        assert torch.equal(value, other[name]), name
+        same = torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name]
+        assert same, name
 
 
 def interrupted(config: RunConfig, out: Path, after: int, scales: list[str] | None = None) -> None:

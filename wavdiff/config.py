@@ -156,7 +156,8 @@ class DataConfig:
     `crop` is the side of the centred source square (None: the largest); `pad` puts small images on a black canvas
     instead. `validation` names persons or other groups of the source kept out of training, to choose settings on.
     `note` goes into the model card: what these data can and cannot teach. `cache_megabytes` of decoded images of a
-    folder are kept in memory.
+    folder are kept in memory; `decoded_cache` is a folder where all of them are kept on disk. `shuffle_buffer` images
+    of shards and streamed data sets are shuffled at a time, and wait in memory encoded.
     """
 
     name: str = "faces"
@@ -168,6 +169,8 @@ class DataConfig:
     note: str = ""
     workers: int = 0
     cache_megabytes: int = 0
+    decoded_cache: str | None = None
+    shuffle_buffer: int = 1000
     augmentation: AugmentationConfig = AugmentationConfig()
 
     def __post_init__(self) -> None:
@@ -175,6 +178,7 @@ class DataConfig:
         _require(self.heldout_limit >= 1, "data.heldout_limit must be at least 1", self.heldout_limit)
         _require(self.workers >= 0, "data.workers must be at least 0", self.workers)
         _require(self.cache_megabytes >= 0, "data.cache_megabytes must be at least 0", self.cache_megabytes)
+        _require(self.shuffle_buffer >= 1, "data.shuffle_buffer must be at least 1", self.shuffle_buffer)
 
 
 @dataclass(frozen=True)

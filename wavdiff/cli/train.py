@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def train(
     data: Annotated[
-        str | None, typer.Option(help="celeba, faces, fashion-mnist, or a folder of images; default: the config's.")
+        str | None,
+        typer.Option(help="celeba, faces, fashion-mnist, a folder, shards (.tar) or hub:NAME; default: the config's."),
     ] = None,
     config: Annotated[
         str, typer.Option(help="A YAML file or a preset: tiny, photos, faces, fashion, celeba160.")
@@ -76,6 +77,7 @@ def train(
     if dry_run:
         typer.echo(to_yaml(resolved) + _size_report(resolved))
         return
+    from wavdiff.data import count_images
     from wavdiff.training.allocator import keep_freed_memory
     from wavdiff.training.loop import Trainer
     from wavdiff.training.progress import training_progress
@@ -85,9 +87,11 @@ def train(
     main = trainer.accelerator.is_main_process
     with training_progress(trainer.total, enabled=main) as trainer.report:
         if main:
+            images = count_images(trainer.train_source)
+            known = "a stream of" if images is None else f"{images:,}"
             typer.echo(
                 f"Training scales {', '.join(trainer.active) or 'none (all are trained)'}, steps {trainer.step} to "
-                f"{trainer.total}, on {len(trainer.train_source):,} images of {resolved.data.name}, into {folder}",
+                f"{trainer.total}, on {known} images of {resolved.data.name}, into {folder}",
                 err=True,
             )
         model = trainer.run()

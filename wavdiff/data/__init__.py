@@ -4,21 +4,31 @@ A *source* is a sequence of 8-bit images with a split that never moves: by perso
 ``fashion-mnist`` and ``celeba``, a stable hash of the path for a folder. An *example* is one image cropped, resized
 and augmented to the size of the model; all its chance lies in one integer, its seed. The *order* is a function of the
 step number alone, so that an interrupted run continues with exactly the images that it would have seen.
+
+A *stream* is for data of which nobody has a list: shards and data sets of a hub. Its images come one after the other,
+encoded, and are decoded where examples are made.
 """
 
 from wavdiff.data.catalog import SOURCE_NAMES, open_source
 from wavdiff.data.examples import Augmentation, ExampleDataset, crop_example, heldout_batch
-from wavdiff.data.order import StatelessBatchSampler
-from wavdiff.data.source import ImageSource, Split
+from wavdiff.data.order import StatelessBatchSampler, StreamBatchSampler
+from wavdiff.data.source import Images, ImageSource, ImageStream, Split, count_images, source_digest
+from wavdiff.data.stream import images_from
 
 __all__ = [
     "SOURCE_NAMES",
     "Augmentation",
     "ExampleDataset",
     "ImageSource",
+    "ImageStream",
+    "Images",
     "Split",
     "StatelessBatchSampler",
+    "StreamBatchSampler",
+    "count_images",
     "crop_example",
     "heldout_batch",
+    "images_from",
     "open_source",
+    "source_digest",
 ]

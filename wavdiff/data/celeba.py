@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from wavdiff.data.cache import digest_of
 from wavdiff.data.source import ImageSource, Split, reduce_channels
 from wavdiff.errors import WavdiffError
 from wavdiff.images import read_pixels
@@ -85,6 +86,8 @@ class _CelebaFolderSource:
                 raise WavdiffError(f"{partition}: line {number} must be a file name and 0, 1 or 2, not {line[:80]!r}")
             if words[1] == _PARTITION[split]:
                 self._names.append(words[0])
+        # Of the names alone: the official images do not change.
+        self.digest = digest_of(*self._names)
         # One listing, not 200,000 questions to the file system.
         present = {file.name for file in self._folder.iterdir()}
         missing = [name for name in self._names if name not in present]

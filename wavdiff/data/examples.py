@@ -5,17 +5,18 @@ bands that are mirrored and of the right sign by themselves. Crop, zoom and shif
 resampled once.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from wavdiff.data.source import ImageSource
+from wavdiff.data.source import EncodedImage, Images, ImageSource, count_images
+from wavdiff.data.stream import decoded
 from wavdiff.errors import WavdiffError
 from wavdiff.images import resize_crop
 
-ExampleKey = tuple[int, int, float]
+ExampleKey = tuple[int | EncodedImage, int, float]
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def crop_example(
         cut = np.rot90(cut, k=chance.quarter_turns * step)
     if augmentation.flip and chance.mirrored:
         cut = cut[:, ::-1]
-    planes = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(cut).transpose(2, 0, 1))).to(torch.float32)
+    planes = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(cut).transpose(2, 0, 1), dtype=np.float32))
     if channels == 1:
         planes = planes.mean(dim=0, keepdim=True)
     elif planes.shape[0] == 1:
@@ -238,7 +239,7 @@ class ExampleDataset(torch.utils.data.Dataset[torch.Tensor]):
     """Examples by key: which image, which chance, how much augmentation.
 
     Args:
-        source: the images.
+        source: the images; those of a stream come with the keys.
         size: (height, width) of an example, in pixels.
         channels: 1 or 3.
         crop: as for :func:`crop_example`.
@@ -248,7 +249,7 @@ class ExampleDataset(torch.utils.data.Dataset[torch.Tensor]):
 
     def __init__(
         self,
-        source: ImageSource,
+        source: Images,
         size: tuple[int, int],
         channels: int = 1,
         crop: int | None = None,
@@ -263,15 +264,15 @@ class ExampleDataset(torch.utils.data.Dataset[torch.Tensor]):
         self.augmentation = Augmentation() if augmentation is None else augmentation
 
     def __len__(self) -> int:
-        """Count the images."""
-        return len(self.source)
+        """Count the images; 0 for a stream whose length is not known."""
+        return count_images(self.source) or 0
 
     def __getitem__(self, key: ExampleKey) -> torch.Tensor:
         """Make the example of a key.
 
         Args:
-            key: (index of the image, seed of the chance, strength): the amounts of augmentation are multiplied by
-                the strength; flips stay on at strength 0.
+            key: (the image's index, or the encoded image; seed of the chance; strength): the amounts of augmentation
+                are multiplied by the strength; flips stay on at strength 0.
 
         Returns:
             float32 (C, h, w) in [-1, 1], always the same for the same key.
@@ -279,14 +280,23 @@ class ExampleDataset(torch.utils.data.Dataset[torch.Tensor]):
         Raises:
             WavdiffError: as for :func:`crop_example`, naming the image.
         """
-        index, seed, strength = key
+        which, seed, strength = key
         generator = np.random.default_rng(seed)
         augmentation = self.augmentation.scaled(strength)
-        image = self.source[index]
+        image, label = self._image(which, seed)
         try:
             return crop_example(image, self.size, self.channels, self.crop, self.pad, augmentation, generator)
         except WavdiffError as error:
-            raise WavdiffError(f"{self.source.label(index)}: {error}") from error
+            raise WavdiffError(f"{label()}: {error}") from error
+
+    def _image(self, which: int | EncodedImage, seed: int) -> tuple[np.ndarray, Callable[[], str]]:
+        if isinstance(which, EncodedImage):
+            substitutes = () if isinstance(self.source, Sized) else self.source.substitutes
+            return decoded(which, self.channels, substitutes, seed), lambda: which.label
+        if not isinstance(self.source, Sized):
+            raise TypeError("the images of a stream have no numbers")
+        source = self.source
+        return source[which], lambda: source.label(which)
 
 
 def heldout_batch(

@@ -1,22 +1,25 @@
 """Any folder of images, at any depth, of mixed sizes and modes."""
 
 import hashlib
-import os
 import warnings
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from wavdiff.data.cache import DecodedCache
+from wavdiff.data.index import SUFFIXES, FolderIndex, index_folder
 from wavdiff.data.source import Split, reduce_channels
 from wavdiff.errors import WavdiffError
-from wavdiff.images import check_readable, read_pixels
+from wavdiff.images import read_pixels
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 HELDOUT_FRACTION = 0.1
 HELDOUT_FOLDERS = ("val", "validation", "heldout", "test")
 
 
-def open_folder(folder: Path, split: Split, channels: int, cache_megabytes: int = 0) -> "FolderSource":
+def open_folder(
+    folder: Path, split: Split, channels: int, cache_megabytes: int = 0, decoded: Path | None = None
+) -> "FolderSource":
     """Open one split of a folder.
 
     A folder that has `train/` and one of `val/`, `validation/`, `heldout/`, `test/` is split as they say. Else every
@@ -27,6 +30,7 @@ def open_folder(folder: Path, split: Split, channels: int, cache_megabytes: int 
         split: "train", or "heldout" for about a tenth of the images.
         channels: 1 for the mean of RGB, 3 to keep RGB.
         cache_megabytes: decoded images that are kept in memory.
+        decoded: a folder for decoded images, or None.
 
     Returns:
         A source whose images are read when they are asked for.
@@ -37,20 +41,22 @@ def open_folder(folder: Path, split: Split, channels: int, cache_megabytes: int 
     Warns:
         UserWarning: once for every file that is not readable.
     """
-    names = [name for name in _list_images(folder) if _is_readable(folder, name)]
+    index = index_folder(folder)
+    names = list(index.names)
     if not names:
         raise WavdiffError(f"{folder}: holds no readable image ({', '.join(SUFFIXES)})")
     tops = {name.partition("/")[0] for name in names if "/" in name}
     beside = next((top for top in HELDOUT_FOLDERS if top in tops), None)
     if "train" in tops and beside is not None:
         top = "train" if split == "train" else beside
-        chosen = [name for name in names if name.startswith(f"{top}/")]
+        chosen = [place for place, name in enumerate(names) if name.startswith(f"{top}/")]
     else:
         heldout = heldout_names(names)
-        chosen = [name for name in names if (name in heldout) == (split == "heldout")]
+        chosen = [place for place, name in enumerate(names) if (name in heldout) == (split == "heldout")]
     if not chosen:
         raise WavdiffError(f"{folder}: holds one image, which is for training; a split needs at least 2")
-    return FolderSource(folder, chosen, channels, cache_megabytes)
+    cache = None if decoded is None else DecodedCache(decoded)
+    return FolderSource(folder, index.chosen(np.array(chosen)), channels, cache_megabytes, cache)
 
 
 def heldout_names(names: list[str]) -> set[str]:
@@ -62,12 +68,16 @@ def heldout_names(names: list[str]) -> set[str]:
     Returns:
         Those whose SHA-256 lies in the lowest tenth; with two images or more, at least one and not all.
     """
-    ranks = {name: int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8]) for name in names}
+    ranks = {name: heldout_rank(name) for name in names}
     chosen = {name for name, rank in ranks.items() if rank < HELDOUT_FRACTION * 2**64}
     if len(names) < 2:
         return set()
-    in_order = sorted(names, key=lambda name: ranks[name])
-    return (chosen | {in_order[0]}) - {in_order[-1]}
+    return (chosen | {min(names, key=ranks.__getitem__)}) - {max(names, key=ranks.__getitem__)}
+
+
+def heldout_rank(name: str) -> int:
+    """Give an image's place in the line for being held out: 64 bits, the same for the same name for ever."""
+    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8])
 
 
 class FolderSource:
@@ -75,16 +85,26 @@ class FolderSource:
 
     Args:
         folder: the folder.
-        names: relative paths of the images.
+        index: what is known of its images.
         channels: 1 for the mean of RGB, 3 to keep RGB.
         cache_megabytes: decoded images that are kept in memory, as long as they fit.
+        decoded: decoded images kept on disk, or None.
     """
 
-    def __init__(self, folder: Path, names: list[str], channels: int, cache_megabytes: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        index: FolderIndex,
+        channels: int,
+        cache_megabytes: int = 0,
+        decoded: DecodedCache | None = None,
+    ) -> None:
         self.name = folder.resolve().name or "folder"
         self.credit = f"the images of the folder {self.name}"
         self._folder = folder
-        self._names = names
+        self._index = index
+        self._names = index.names
+        self._decoded = decoded
         self._channels = channels
         self._unreadable: set[int] = set()
         self._cache: dict[int, np.ndarray] = {}
@@ -110,7 +130,7 @@ class FolderSource:
             if place in self._cache:
                 return self._cache[place]
             try:
-                pixels = reduce_channels(read_pixels(self._folder / self._names[place]), self._channels)
+                pixels = self._read(self._folder / self._names[place])
                 if pixels.nbytes <= self._cache_bytes:
                     self._cache[place] = pixels
                     self._cache_bytes -= pixels.nbytes
@@ -124,22 +144,15 @@ class FolderSource:
         """Name image ``index`` by its relative path."""
         return self._names[index]
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over paths, sizes and times of change of these images, as 64 hexadecimal digits."""
+        return self._index.digest
 
-def _list_images(folder: Path) -> list[str]:
-    """List the relative paths of all images, sorted, with forward slashes."""
-    names = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for file in files:
-            if not file.startswith(".") and Path(file).suffix.lower() in SUFFIXES:
-                names.append((Path(place) / file).relative_to(folder).as_posix())
-    return sorted(names)
+    def _read(self, file: Path) -> np.ndarray:
+        if self._decoded is None:
+            return self._decode(file)
+        return self._decoded.pixels(file, f"{self._channels} channels", lambda: self._decode(file))
 
-
-def _is_readable(folder: Path, name: str) -> bool:
-    try:
-        check_readable(folder / name)
-    except WavdiffError as error:
-        warnings.warn(f"skipped: {error}", stacklevel=4)
-        return False
-    return True
+    def _decode(self, file: Path) -> np.ndarray:
+        return reduce_channels(read_pixels(file), self._channels)

@@ -6,12 +6,16 @@ so a run that starts at step k sees what an uninterrupted run sees from step k o
 """
 
 import hashlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Generator, Iterator
+from contextlib import closing
 
 import numpy as np
 import torch
 
 from wavdiff.data.examples import ExampleKey
+from wavdiff.data.source import EncodedImage, ImageStream
+from wavdiff.data.stream import images_from, read_ahead
 from wavdiff.errors import WavdiffError
 
 
@@ -65,17 +69,62 @@ class StatelessBatchSampler(torch.utils.data.Sampler[list[ExampleKey]]):
 
     def __iter__(self) -> Iterator[list[ExampleKey]]:
         """Give the batch of keys of every step."""
+        with closing(self._images()) as images:
+            for step in range(self.start, self.total):
+                batch: list[ExampleKey] = []
+                for place in range(self.batch_size):
+                    position = step * self.batch_size + place
+                    strength = 1.0 if place < self.strong_count else self.calm_strength
+                    batch.append((next(images), example_seed(self.seed, position), strength))
+                yield batch
+
+    def _images(self) -> Generator[int | EncodedImage, None, None]:
+        """Give the images from the first position on: their indices."""
         epoch, order = -1, np.empty(0, dtype=np.int64)
-        for step in range(self.start, self.total):
-            batch: list[ExampleKey] = []
-            for place in range(self.batch_size):
-                position = step * self.batch_size + place
-                if position // self.length != epoch:
-                    epoch = position // self.length
-                    order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
-                strength = 1.0 if place < self.strong_count else self.calm_strength
-                batch.append((int(order[position % self.length]), example_seed(self.seed, position), strength))
-            yield batch
+        for position in itertools.count(self.start * self.batch_size):
+            if position // self.length != epoch:
+                epoch = position // self.length
+                order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+            yield int(order[position % self.length])
+
+
+class StreamBatchSampler(StatelessBatchSampler):
+    """The same for a stream: the keys hold the encoded images themselves, which a thread reads ahead.
+
+    So the process that trains reads every image once, in order, and workers decode and crop.
+
+    Args:
+        stream: the images.
+        batch_size: as for :class:`StatelessBatchSampler`, as all that follow.
+        seed: the seed of the whole run.
+        start: the first step.
+        total: the step to stop before.
+        strong_fraction: the part of every batch that is augmented at strength 1.
+        calm_strength: the strength of the others.
+
+    Raises:
+        WavdiffError: an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        stream: ImageStream,
+        batch_size: int,
+        seed: int = 0,
+        start: int = 0,
+        total: int = 0,
+        strong_fraction: float = 1.0,
+        calm_strength: float = 0.0,
+    ) -> None:
+        super().__init__(1, batch_size, seed, start, total, strong_fraction, calm_strength)
+        self.stream = stream
+
+    def _images(self) -> Generator[int | EncodedImage, None, None]:
+        """Give the images from the first position on: what their files hold."""
+        images = images_from(self.stream, self.seed, self.start * self.batch_size)
+        # Not more than is needed, so that the thread ends with the last step.
+        with closing(read_ahead(itertools.islice(images, len(self) * self.batch_size), 2 * self.batch_size)) as ahead:
+            yield from ahead
 
 
 def example_seed(seed: int, position: int) -> int:

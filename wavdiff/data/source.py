@@ -1,6 +1,9 @@
 """What every source of images offers."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence, Sized
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
@@ -32,6 +35,55 @@ class ImageSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image file's content, not yet decoded.
+
+    Attributes:
+        data: the bytes of the file.
+        label: its name for messages.
+    """
+
+    data: bytes
+    label: str
+
+
+class ImageStream(Protocol):
+    """Images that are read one after the other, in an order that a seed shuffles.
+
+    Attributes:
+        name: the name to show in messages and model cards.
+        credit: whom to thank for the images.
+        digest: changes when the data change; None where that cannot be told cheaply.
+        length: images of an epoch, or None where that is not known before they have been read.
+        substitutes: a few images that decode, which stand in for those that do not.
+    """
+
+    name: str
+    credit: str
+    digest: str | None
+    length: int | None
+    substitutes: tuple[EncodedImage, ...]
+
+    def epoch(self, seed: int, number: int, skip: int = 0) -> Iterator[EncodedImage]:
+        """Give the images of epoch ``number`` in the order of ``seed``, without the first ``skip``."""
+        ...
+
+
+Images = ImageSource | ImageStream
+
+
+def source_digest(source: Images) -> str | None:
+    """Give a text that changes when the images of a source change; None where that cannot be told cheaply."""
+    digest: str | None = getattr(source, "digest", None)
+    return digest
+
+
+def count_images(source: Images) -> int | None:
+    """Count the images of a source or of an epoch of a stream; None where that is not known."""
+    return len(source) if isinstance(source, Sized) else source.length
+
+
 class ArraySource:
     """Images held in memory.
 
@@ -58,6 +110,14 @@ class ArraySource:
         """Give image ``index``, uint8 (H, W) or (H, W, 3)."""
         image: np.ndarray = self._images[index]
         return image
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over shapes and pixels, as 64 hexadecimal digits."""
+        total = hashlib.sha256()
+        for image in self._images:
+            total.update(f"{image.shape}\0".encode() + np.ascontiguousarray(image).tobytes())
+        return total.hexdigest()
 
     def label(self, index: int) -> str:
         """Name image ``index``."""

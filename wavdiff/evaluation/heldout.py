@@ -16,7 +16,7 @@ from torch.nn import functional
 from wavdiff import __version__, api, metrics
 from wavdiff.cascade import WaveletCascade
 from wavdiff.config import DataConfig, ModelConfig, RunConfig, from_mapping
-from wavdiff.data import heldout_batch
+from wavdiff.data import count_images, heldout_batch
 from wavdiff.errors import WavdiffError
 from wavdiff.evaluation.plots import plot_denoising
 from wavdiff.evaluation.request import KID_LEAST, EvaluationRequest
@@ -128,10 +128,12 @@ def run_evaluation(request: EvaluationRequest, out: Path, say: Say = lambda text
     cascades = {name: api.load(name) for name in request.models}
     config = _configuration(request, cascades[request.models[0]])
     train_source, held_source = open_data(config)
-    if request.kid_samples and min(len(train_source), len(held_source)) < KID_LEAST:
+    train_count = count_images(train_source)
+    fewest = len(held_source) if train_count is None else min(train_count, len(held_source))
+    if request.kid_samples and fewest < KID_LEAST:
         raise WavdiffError(
             f"--kid needs at least {KID_LEAST} training and {KID_LEAST} held-out images, but {config.data.name} has "
-            f"{len(train_source)} and {len(held_source)}"
+            f"{train_count or 'an unknown number'} and {len(held_source)}"
         )
     images = heldout_batch(held_source, **example_settings(config), limit=request.limit)
     out.mkdir(parents=True, exist_ok=True)

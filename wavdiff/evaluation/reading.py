@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from wavdiff.data.folder import SUFFIXES
+from wavdiff.data.index import SUFFIXES
 from wavdiff.errors import WavdiffError
 from wavdiff.images import load_image
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch import Tensor
 from wavdiff import api, metrics
 from wavdiff.cascade import WaveletCascade
 from wavdiff.config import RunConfig
-from wavdiff.data import ExampleDataset, heldout_batch
+from wavdiff.data import ExampleDataset, Images, heldout_batch
+from wavdiff.data.source import EncodedImage
 from wavdiff.images import image_grid, save_image
 from wavdiff.training.setup import example_settings, open_data
 
@@ -29,9 +31,7 @@ def measure_samples(
     train_source, held_source = open_data(config)
     settings = example_settings(config)
     held = heldout_batch(held_source, **settings)
-    chosen = torch.randperm(len(train_source), generator=torch.Generator().manual_seed(CHOOSE_SEED))
-    reference_count = min(len(train_source), max(count, 1000))
-    train = _chosen(train_source, chosen[:reference_count].tolist(), settings)
+    train = _chosen(train_source, max(count, 1000), settings)
     extractor = metrics.FeatureExtractor()
     train_features, held_features = extractor(train), extractor(held)
     floor, error = _kid(train_features, held_features)
@@ -70,9 +70,16 @@ def _kid(one: Tensor, other: Tensor) -> tuple[float, float]:
     return metrics.kid_and_standard_error(one, other, min(KID_BLOCKS, len(one) // 2, len(other) // 2))
 
 
-def _chosen(source: Any, indices: list[int], settings: dict[str, Any]) -> Tensor:
+def _chosen(source: Images, most: int, settings: dict[str, Any]) -> Tensor:
+    """Up to `most` training images, chosen by chance; of a stream, the first in a shuffled order."""
+    images: Iterable[int | EncodedImage]
+    if isinstance(source, Sized):
+        order = torch.randperm(len(source), generator=torch.Generator().manual_seed(CHOOSE_SEED))
+        images = order[:most].tolist()
+    else:
+        images = itertools.islice(source.epoch(CHOOSE_SEED, 0), most)
     dataset = ExampleDataset(source, **settings)
-    return torch.stack([dataset[(index, 0, 0.0)] for index in indices])
+    return torch.stack([dataset[(image, 0, 0.0)] for image in images])
 
 
 def _quantiles(distances: Tensor) -> dict[str, float]:

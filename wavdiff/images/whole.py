@@ -7,6 +7,7 @@ Here CMYK and palettes become RGB, and only gray has 16 bits.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -81,11 +82,12 @@ def load_image(path: str | os.PathLike[str]) -> LoadedImage:
         return LoadedImage(_unit_range(np.array(flat), 255), alpha, mode, 8, kept)
 
 
-def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
+def read_pixels(path: str | os.PathLike[str] | BinaryIO, name: str | None = None) -> np.ndarray:
     """Read one picture as 8-bit integers, for training data.
 
     Args:
-        path: as for :func:`load_image`.
+        path: as for :func:`load_image`, or an open binary file that can seek.
+        name: what messages call it; None for the path.
 
     Returns:
         uint8, (H, W) for gray and (H, W, 3) for colour; transparent parts show white; 16 bits are rounded to 8.
@@ -93,10 +95,10 @@ def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         WavdiffError: as for :func:`load_image`.
     """
-    with opened(path) as image:
+    with opened(path, name) as image:
         white_is_zero = getattr(image, "tag_v2", {}).get(262) == 0
         upright = ImageOps.exif_transpose(image)
-        wide = _sixteen_bits(upright, path, white_is_zero)
+        wide = _sixteen_bits(upright, name or str(path), white_is_zero)
         if wide is not None:
             return ((wide.astype(np.uint32) + 128) // 257).astype(np.uint8)
         if upright.has_transparency_data:

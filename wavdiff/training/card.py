@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from wavdiff.cascade import WaveletCascade
 from wavdiff.config import RunConfig, to_yaml
-from wavdiff.data import ImageSource
+from wavdiff.data import Images, ImageSource, count_images
 
 PACKAGES = ("wavdiff", "torch", "diffusers", "accelerate", "pytorch-wavelets", "safetensors")
 
@@ -52,7 +52,7 @@ def _loss_table(numbers: dict[str, dict[str, float]]) -> str:
 def model_card(
     config: RunConfig,
     cascade: WaveletCascade,
-    train: ImageSource,
+    train: Images,
     heldout: ImageSource,
     state: dict[str, Any],
     run: Path,
@@ -78,6 +78,8 @@ def model_card(
             "(1 = no better than the mean):\n\n"
             f"{_loss_table(numbers['heldout']['loss'])}"
         )
+    known = count_images(train)
+    count = "a stream of" if known is None else f"{known:,}"
     versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     return f"""---
 library_name: diffusers
@@ -90,7 +92,7 @@ A wavelet cascade of score networks, trained by `wavdiff train` with the configu
 
 - **Images:** {cascade.image_size[0]}x{cascade.image_size[1]}, {"gray" if cascade.channels == 1 else "RGB"}; \
 {cascade.levels} detail scales, wavelet {cascade.wavelet}.
-- **Data:** {train.name}: {len(train):,} images to train on, {len(heldout):,} held out. {train.credit}
+- **Data:** {train.name}: {count} images to train on, {len(heldout):,} held out. {train.credit}
 - **Parameters:** {sum(counts.values()):,} ({", ".join(f"{name}: {count:,}" for name, count in counts.items())}); \
 {cascade.multiply_adds_per_pixel():,.0f} multiply-adds per pixel for one pass of all networks.
 - **Training:** optimiser steps by scale: {steps}; batch {config.training.batch_size}; \

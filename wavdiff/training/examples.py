@@ -10,13 +10,14 @@ level, so 2^j times the noise's own coefficients at scale j are white, of unit v
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import torch
 from torch import Tensor
 
-from wavdiff.data import ExampleDataset, StatelessBatchSampler
+from wavdiff.data import ExampleDataset, ImageSource, StatelessBatchSampler
 from wavdiff.data.examples import ExampleKey
+from wavdiff.data.source import EncodedImage
 from wavdiff.noise import NoiseDistribution
 
 TrainingKey = tuple[ExampleKey, bool]
@@ -87,8 +88,11 @@ class TrainingExamples(torch.utils.data.Dataset[TrainingBatch]):
             "low_noise": low_noise,
             "low_levels": lowpass[1:],
             "crop": crop,
-            "label": self.images.source.label(example[0]),  # type: ignore[typeddict-item]  # a list once collated
+            "label": self._label(example[0]),  # type: ignore[typeddict-item]  # a list once collated
         }
+
+    def _label(self, image: int | EncodedImage) -> str:
+        return image.label if isinstance(image, EncodedImage) else cast(ImageSource, self.images.source).label(image)
 
 
 class MicroBatchSampler(torch.utils.data.Sampler[list[TrainingKey]]):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wavdiff.cascade import WaveletCascade
 from wavdiff.config import RunConfig, to_yaml
-from wavdiff.data import ImageSource
+from wavdiff.data import Images, ImageSource
 from wavdiff.errors import WavdiffError
 from wavdiff.pipeline import save_model
 from wavdiff.training.card import model_card
@@ -26,7 +26,7 @@ def export_model(
     cascade: WaveletCascade,
     averaged: dict[str, Tensor],
     config: RunConfig,
-    sources: tuple[ImageSource, ImageSource],
+    sources: tuple[Images, ImageSource],
     state: dict[str, Any],
     data: dict[str, Any],
     out: Path,

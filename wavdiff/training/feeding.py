@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sized
 
 import torch
 
 from wavdiff.config import RunConfig, to_mapping
-from wavdiff.data import Augmentation, ExampleDataset, ImageSource, StatelessBatchSampler
+from wavdiff.data import Augmentation, ExampleDataset, Images, StatelessBatchSampler, StreamBatchSampler
 from wavdiff.noise import NoiseDistribution
 from wavdiff.training.examples import MicroBatchSampler, TrainingBatch, TrainingExamples
 from wavdiff.training.setup import example_settings
 
 
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; the parent finishes its step, and its workers must live so long.
+
+    A worker whose parent is gone ends by itself.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def training_batches(
-    config: RunConfig, source: ImageSource, *, start: int, stop: int, rank: int = 0, processes: int = 1
+    config: RunConfig, source: Images, *, start: int, stop: int, rank: int = 0, processes: int = 1
 ) -> Iterator[TrainingBatch]:
     """Micro-batches of one process, a function of the step alone.
 
@@ -24,7 +34,8 @@ def training_batches(
         start: the first step.
         stop: the step to stop before.
         rank: number of this process.
-        processes: how many there are; together they see the same global batch whatever their number.
+        processes: how many there are; together they see the same global batch whatever their number. Every process
+            reads all of a stream, but decodes only its own part.
 
     Yields:
         `training.accumulation` batches for every step.
@@ -39,12 +50,18 @@ def training_batches(
     examples = TrainingExamples(
         images, NoiseDistribution(**noise_fields), config.model.levels, training.low_repeats, gray
     )
-    order = StatelessBatchSampler(len(source), training.batch_size, training.seed, start, stop, fraction, calm)
+    settings = (training.batch_size, training.seed, start, stop, fraction, calm)
+    order = (
+        StatelessBatchSampler(len(source), *settings)
+        if isinstance(source, Sized)
+        else StreamBatchSampler(source, *settings)
+    )
     loader = torch.utils.data.DataLoader(
         examples,
         batch_sampler=MicroBatchSampler(order, training.accumulation, rank, processes),
         num_workers=config.data.workers,
         persistent_workers=False,
+        worker_init_fn=_leave_signals_to_the_parent,
         # Else a loader that starts draws from the chance of the step it starts at, and dropout there would differ.
         generator=torch.Generator().manual_seed(training.seed),
     )

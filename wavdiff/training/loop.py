@@ -36,7 +36,7 @@ from torch import Tensor
 
 from wavdiff.cascade import WaveletCascade, has_fast_bfloat16
 from wavdiff.config import RunConfig, from_mapping, to_mapping, to_yaml
-from wavdiff.data import heldout_batch
+from wavdiff.data import count_images, heldout_batch, source_digest
 from wavdiff.errors import WavdiffError
 from wavdiff.images import image_grid, save_image
 from wavdiff.training.checkpoints import (
@@ -225,8 +225,8 @@ class Trainer:
         path = self.out / "run.json"
         data = {
             "name": self.config.data.name,
-            "images": len(self.train_source),
-            "digest": getattr(self.train_source, "digest", None),
+            "images": count_images(self.train_source),
+            "digest": source_digest(self.train_source),
         }
         if self.accelerator.is_main_process and not path.is_file():
             init = self.config.training.init

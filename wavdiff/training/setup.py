@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import torch
 from wavdiff import wavelets
 from wavdiff.cascade import WaveletCascade
 from wavdiff.config import RunConfig
-from wavdiff.data import ExampleDataset, ImageSource, open_source
+from wavdiff.data import ExampleDataset, Images, ImageSource, open_source
+from wavdiff.data.source import EncodedImage
 from wavdiff.errors import WavdiffError
 from wavdiff.pipeline import load_cascade
 from wavdiff.training.growth import start_from
@@ -18,12 +21,15 @@ from wavdiff.training.growth import start_from
 STANDARDISE_IMAGES = 2000
 
 
-def open_data(config: RunConfig) -> tuple[ImageSource, ImageSource]:
+def open_data(config: RunConfig) -> tuple[Images, ImageSource]:
     """(training images, held-out images); with `data.validation`, those groups stand in for the held-out images."""
     data = config.data
     folder = Path(data.data_dir).expanduser() if data.data_dir else None
+    decoded = Path(data.decoded_cache).expanduser() if data.decoded_cache else None
     channels = config.model.channels
-    train = open_source(data.name, "train", folder, channels, data.validation, data.cache_megabytes)
+    train = open_source(
+        data.name, "train", folder, channels, data.validation, data.cache_megabytes, decoded, data.shuffle_buffer
+    )
     held = open_source(data.name, "validation" if data.validation else "heldout", folder, channels, data.validation)
     return train, held
 
@@ -38,15 +44,23 @@ def example_settings(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def measure_rms(source: ImageSource, config: RunConfig) -> tuple[float, list[float]]:
-    """Rms of the low-pass image and of the details (finest first) over evenly spread training images, library units."""
-    count = min(len(source), STANDARDISE_IMAGES)
-    chosen = [index * len(source) // count for index in range(count)]
+def some_images(source: Images, seed: int, most: int) -> Iterator[int | EncodedImage]:
+    """Up to `most` images to measure on, for `ExampleDataset`: evenly spread, or a stream's first ones, shuffled."""
+    if isinstance(source, Sized):
+        count = min(len(source), most)
+        return (index * len(source) // count for index in range(count))
+    return itertools.islice(source.epoch(seed, 0), most)
+
+
+def measure_rms(source: Images, config: RunConfig) -> tuple[float, list[float]]:
+    """Rms of the low-pass image and of the details (finest first) over up to 2,000 training images, library units."""
     dataset = ExampleDataset(source, **example_settings(config))
     levels = config.model.levels
     energy = torch.zeros(levels + 1, dtype=torch.float64)
-    for index in chosen:
-        pyramid = wavelets.decompose(dataset[(index, 0, 0.0)][None], levels, config.model.wavelet)
+    count = 0
+    for image in some_images(source, config.training.seed, STANDARDISE_IMAGES):
+        count += 1
+        pyramid = wavelets.decompose(dataset[(image, 0, 0.0)][None], levels, config.model.wavelet)
         for place, bands in enumerate((*pyramid.details, pyramid.coarse)):
             energy[place] += bands.double().square().mean()
     rms = (energy / count).sqrt().clamp(min=1e-4).tolist()
