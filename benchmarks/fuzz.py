@@ -25,13 +25,13 @@ import tempfile
 import time
 import warnings
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from hostile import KINDS, TINY, Result, attempt, make_case, main_process_note, run  # noqa: E402
+from hostile import KINDS, TINY, Result, attempt, main_process_note, make_case, run
 
 DEFECTS = ("traceback", "input damaged", "left over", "message", "bad result", "time-out", "death")
 ADDRESS_SPACE = 12 * 2**30
@@ -103,22 +103,24 @@ def results(work: Path, seed: int, count: int, first: int = 0) -> list[Result]:
     while index < first + count:
         command = [sys.executable, __file__, "--child", str(work), "--seed", str(seed)]
         command += ["--first", str(index), "--inputs", str(first + count - index)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             current = index - 1
-            while (line := _line(process.stdout, 3 * SECONDS + 60)) is not None:
+            for line in _lines(process.stdout.fileno(), 3 * SECONDS + 60):
                 answer = json.loads(line)
                 if "begin" in answer:
                     current = answer["begin"]
                 else:
                     index = answer.pop("index") + 1
                     found.append(Result(**answer))
+            time.sleep(0.2)  # a child that has ended is seen to have ended
+            hung = process.poll() is None
             process.kill()
             process.wait()
             if current == index - 1 and index < first + count and not found:
                 sys.exit("the child cannot start")
             if index < first + count:  # it died or hung
-                defect = "death" if process.returncode not in (-9,) else "time-out"
+                defect = "time-out" if hung else "death"
                 case = KINDS[index % len(KINDS)]
                 found.append(Result(*case, f"case {index}", None, "", [defect]))
                 shutil.rmtree(work / f"case{index}", ignore_errors=True)
@@ -126,10 +128,12 @@ def results(work: Path, seed: int, count: int, first: int = 0) -> list[Result]:
     return found
 
 
-def _line(stream: IO[str], seconds: float) -> str | None:
-    ready, _, _ = select.select([stream], [], [], seconds)
-    line = stream.readline() if ready else ""
-    return line or None
+def _lines(descriptor: int, seconds: float) -> Iterator[bytes]:
+    """The lines of a pipe, until it ends or says nothing for so long."""
+    rest = b""
+    while select.select([descriptor], [], [], seconds)[0] and (content := os.read(descriptor, 1 << 16)):
+        *lines, rest = (rest + content).split(b"\n")
+        yield from lines
 
 
 def table(found: list[Result]) -> str:

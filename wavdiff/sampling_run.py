@@ -20,6 +20,8 @@ from wavdiff.pipeline import file_digest, find_model
 
 SHEET_IMAGES = 400
 WALK_IMAGES = 8
+MOST_VALUES = 2**30
+"""Of all images of one run, which are kept in memory until they are written: 4 GiB."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,13 @@ def write_samples(request: SamplingRequest, out: Path, *, show_scales: bool = Fa
     step = 2**cascade.levels
     if request.size is not None and any(side < step or side % step for side in request.size):
         raise WavdiffError(f"--size must be multiples of {step} for this model, got {'x'.join(map(str, request.size))}")
+    height, width = request.size or cascade.image_size
+    values = len(request.seeds) * cascade.channels * height * width
+    if values > MOST_VALUES:
+        raise WavdiffError(
+            f"--n: one run holds at most {MOST_VALUES} pixel values, got {len(request.seeds)} images of "
+            f"{height}x{width}; draw them in several runs with other --seed"
+        )
     walk = sample_walk(
         cascade,
         request.seeds,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,7 +65,8 @@ def train(
     from wavdiff.training.loop import Trainer
     from wavdiff.training.progress import training_progress
 
-    trainer = Trainer(resolved, folder, chosen, base=base)
+    with _nothing_left(folder):
+        trainer = Trainer(resolved, folder, chosen, base=base)
     with training_progress(trainer.total) as trainer.report:
         typer.echo(
             f"Training scales {', '.join(trainer.active) or 'none (all are trained)'}, steps {trainer.step} to "
@@ -71,6 +75,22 @@ def train(
         )
         model = trainer.run()
     typer.echo(f"Model: {model}")
+
+
+@contextmanager
+def _nothing_left(folder: Path) -> Iterator[None]:
+    """Where a new run cannot begin, take back the folder that was made for it, and those above it."""
+    places = [folder, *folder.parents]
+    made = places[: next(k for k, place in enumerate(places) if place.exists() or place == place.parent)]
+    try:
+        yield
+    except WavdiffError:
+        if made and folder.is_dir():
+            shutil.rmtree(folder)
+        for place in made[1:]:
+            with suppress(OSError):  # never made, or no longer empty
+                place.rmdir()
+        raise
 
 
 def _size_report(config: RunConfig) -> str:

@@ -65,6 +65,10 @@ def opened(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -
         ) from error
     except PermissionError as error:
         raise WavdiffError(f"{name}: may not be read: {error.strerror}") from error
+    except OSError as error:
+        if error.errno is None:  # Pillow's own
+            raise WavdiffError(f"{name}: damaged image: {one_line(error)}") from error
+        raise WavdiffError(f"{name}: cannot be read: {error.strerror}") from error
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged files.
         raise WavdiffError(f"{name}: damaged image: {one_line(error)}") from error
 
@@ -81,6 +85,8 @@ def _length(file: Path | BinaryIO, name: str) -> int:
             raise WavdiffError(f"{name}: is a folder, not an image")
         if not file.exists():
             raise WavdiffError(f"{name}: no such file")
+        if not file.is_file():  # a pipe would wait for a writer, a device may never end
+            raise WavdiffError(f"{name}: is a pipe, a socket or a device, not a file")
         length = file.stat().st_size
     else:
         length = file.seek(0, os.SEEK_END)
