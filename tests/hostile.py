@@ -481,6 +481,7 @@ def weights_corpus(good: bytes) -> dict[str, bytes]:
     """{what is wrong: content} of files of tensors made from a good one."""
     header, body = _tensors(good)
     names = [name for name in header if name != "__metadata__"]
+    matrix = next(name for name in names if len(header[name]["shape"]) > 1)
     first, second = names[0], next(n for n in names if header[n]["shape"] != header[names[0]]["shape"])
 
     def with_entry(name: str = first, **changes: Any) -> bytes:
@@ -526,7 +527,7 @@ def weights_corpus(good: bytes) -> dict[str, bytes]:
         "shape-beyond": with_entry(shape=[2**62, 2**62]),
         "shape-negative": with_entry(shape=[-1, 4]),
         "shape-text": with_entry(shape="many"),
-        "shape-flat": with_entry(shape=[int(np.prod(header[first]["shape"]))]),
+        "shape-flat": with_entry(matrix, shape=[int(np.prod(header[matrix]["shape"]))]),
         "type-unknown": with_entry(dtype="F7"),
         "offsets-beyond": with_entry(data_offsets=[0, 2**50]),
         "offsets-negative": with_entry(data_offsets=[-4, 4]),

@@ -20,6 +20,7 @@ from wavdiff.cascade import WaveletCascade
 from wavdiff.config import MOST_LEVELS, MOST_PARAMETERS, NetworkConfig, model_from_mapping
 from wavdiff.errors import WavdiffError
 from wavdiff.texts import parse_json, parse_yaml, read_text, shown
+from wavdiff.wavelets import check_wavelet
 
 WEIGHTS = Path(__file__).parent / "weights"
 WEIGHT_TYPES = ("F32", "F16", "BF16")
@@ -129,6 +130,7 @@ def _check_settings(settings: Any) -> None:
     }
     try:
         model_from_mapping(mapping)
+        check_wavelet(given["wavelet"])
     except WavdiffError as error:
         raise WavdiffError(str(error).removeprefix("configuration: ")) from error
 

@@ -3,7 +3,9 @@
 Everything that can be wrong with a file becomes a ``WavdiffError`` that names it. A file that is tiny and claims to be
 enormous is a decompression bomb. Pillow refuses any picture over 179 megapixels for fear of them; photographs are
 larger than that today. Here such a picture may have up to 2 gigapixels, if its file holds at least one byte for 5000 of
-them (a blank page as PNG or TIFF has one for about 1000, a photograph one for 1 to 20).
+them (a blank page as PNG or TIFF has one for about 1000, a photograph one for 1 to 20). From 16 megapixels on one byte
+for 100,000 is asked for, which a blank page in black and white has as well: a header of a hundred bytes that promises
+170 megapixels is refused before memory is given to them, and hours.
 """
 
 import os
@@ -20,9 +22,11 @@ from wavdiff.errors import WavdiffError
 
 # Named formats only: Pillow would also start external programs (for EPS, say) on whatever a file claims to be.
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")
+SMALL_PIXELS = 2**24
 UNSUSPICIOUS_PIXELS = 178_956_970
 LARGEST_PIXELS = 2_000_000_000
 PIXELS_PER_BYTE = 5000
+MOST_PIXELS_PER_BYTE = 100_000
 
 
 @contextmanager
@@ -109,6 +113,11 @@ def _check_honest(pixels: int, length: int, name: str) -> None:
     """Refuse decompression bombs."""
     if pixels > LARGEST_PIXELS:
         raise WavdiffError(f"{name}: too many pixels to be opened safely: {pixels}, at most {LARGEST_PIXELS}")
+    if pixels > max(SMALL_PIXELS, MOST_PIXELS_PER_BYTE * length):
+        raise WavdiffError(
+            f"{name}: too many pixels to be opened safely: {pixels} in a file of {length} bytes; more than "
+            f"{SMALL_PIXELS} need a byte for every {MOST_PIXELS_PER_BYTE}"
+        )
     if pixels > max(UNSUSPICIOUS_PIXELS, PIXELS_PER_BYTE * length):
         raise WavdiffError(
             f"{name}: too many pixels to be opened safely: {pixels} in a file of {length} bytes; more than "
