@@ -713,7 +713,7 @@ def _picture_case(
     if command in ("denoise", "upscale"):
         result = out / "result.png"
         noise = ["--sigma", "0.1"] if command == "denoise" and chance.random() < 0.7 else []
-        if path.is_dir():
+        if os.path.isdir(path):
             return Case(command, kind, name, [command, str(path), *noise, *quick, "--out", f"{out}/"])
         return Case(command, kind, name, [command, str(path), *noise, *quick, "--out", str(result)], [result])
     if command == "evaluate":
