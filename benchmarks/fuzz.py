@@ -113,8 +113,10 @@ def results(work: Path, seed: int, count: int, first: int = 0) -> list[Result]:
                 else:
                     index = answer.pop("index") + 1
                     found.append(Result(**answer))
-            time.sleep(0.2)  # a child that has ended is seen to have ended
-            hung = process.poll() is None
+            try:
+                hung = process.wait(5) == -9  # killed from outside, by another's time limit
+            except subprocess.TimeoutExpired:
+                hung = True
             process.kill()
             process.wait()
             if current == index - 1 and index < first + count and not found:

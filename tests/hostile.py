@@ -622,7 +622,9 @@ CONFIG_TEXTS: dict[str, bytes] = {
 }
 SETTINGS = (
     "model.levels=1000000000", "model.image_size=1000000000000", "model.image_size=[65536, 65536]",
-    "model.details.width=1000000000000", "model.details.depth=1000000", "model.details.receptive_field=1000000001",
+    "model.details.width=1000000000000",
+    "model.lowpass={kind: global, depth: 128, stages: 10, width: 8, growth: 1}",
+    "model.details.depth=1000000", "model.details.receptive_field=1000000001",
     "model.lowpass.width=4096", "model.lowpass.stages=1000000", "model.lowpass.growth=1e300",
     "model.lowpass.growth=1e30",
     "model.lowpass.depth=1000", "model.details={width: 4096, depth: 1000, receptive_field: 7}",
@@ -722,7 +724,7 @@ def _picture_case(
         return Case(command, kind, name, [command, str(target), *options], [out / "evaluation.json"])
     config = path.parent.parent / "tiny.yaml"
     config.write_text(yaml.safe_dump(TINY))
-    if chance.random() < 0.5:
+    if chance.random() < 0.5 and os.path.isdir(path.parent):
         _good_pictures(path.parent, 4, chance)
     arguments = [command, "--data", str(path.parent), "--config", str(config), "--out", str(out)]
     return Case(command, kind, name, arguments, [out / "model" / "model_index.json"])

@@ -22,6 +22,7 @@ from wavdiff.texts import parse_yaml, read_text, shown
 
 MOST_PARAMETERS = 200_000_000
 LARGEST_SIDE = 4096
+MOST_DEPTH = 128
 MOST_LEVELS = 10
 MOST_STEPS = 10**9
 MOST_BATCH_PIXELS = 2**28
@@ -50,7 +51,7 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         _require(self.kind in ("local", "global"), "network kind must be 'local' or 'global'", self.kind)
         _require(1 <= self.width <= 4096, "network width must be in [1, 4096]", self.width)
-        _require(1 <= self.depth <= 1000, "network depth must be in [1, 1000]", self.depth)
+        _require(1 <= self.depth <= MOST_DEPTH, f"network depth must be in [1, {MOST_DEPTH}]", self.depth)
         _require(1 <= self.stages <= 10, "network stages must be in [1, 10]", self.stages)
         _require(0 < self.growth <= 16, "network growth must be in (0, 16]", self.growth)
         _require(0 <= self.dropout < 1, "network dropout must be in [0, 1)", self.dropout)

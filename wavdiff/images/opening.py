@@ -8,6 +8,7 @@ for 100,000 is asked for, which a blank page in black and white has as well: a h
 170 megapixels is refused before memory is given to them, and hours.
 """
 
+import logging
 import os
 import threading
 import warnings
@@ -19,6 +20,8 @@ from typing import Any, BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from wavdiff.errors import WavdiffError
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what matters raises; else Python prints the rest
 
 # Named formats only: Pillow would also start external programs (for EPS, say) on whatever a file claims to be.
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")
