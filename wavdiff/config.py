@@ -53,6 +53,8 @@ class NetworkConfig:
         _require(1 <= self.width <= 4096, "network width must be in [1, 4096]", self.width)
         _require(1 <= self.depth <= MOST_DEPTH, f"network depth must be in [1, {MOST_DEPTH}]", self.depth)
         _require(1 <= self.stages <= 10, "network stages must be in [1, 10]", self.stages)
+        blocks = self.depth * self.stages if self.kind == "global" else self.depth
+        _require(blocks <= MOST_DEPTH, f"network depth * stages must be at most {MOST_DEPTH}", blocks)
         _require(0 < self.growth <= 16, "network growth must be in (0, 16]", self.growth)
         _require(0 <= self.dropout < 1, "network dropout must be in [0, 1)", self.dropout)
         _require(self.activation in ("silu", "relu"), "network activation must be silu or relu", self.activation)
