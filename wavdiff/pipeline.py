@@ -73,9 +73,11 @@ def load_cascade(model: str | Path = "faces", device: str | torch.device = "cpu"
         settings = parse_json(read_text(path / "config.json"))
         _check_settings(settings)
     except WavdiffError as error:
-        raise WavdiffError(f"--model {model}: {path / 'config.json'}: {error}") from error
+        raise WavdiffError(f"--model {model}: {path / 'config.json'} {error}") from error
+    place = weights
     try:
         _check_weights(weights)
+        place = path
         cascade, report = WaveletCascade.from_pretrained(
             path,
             use_safetensors=True,
@@ -85,10 +87,10 @@ def load_cascade(model: str | Path = "faces", device: str | torch.device = "cpu"
             output_loading_info=True,
         )
     except WavdiffError as error:
-        raise WavdiffError(f"--model {model}: {weights}: {error}") from error
+        raise WavdiffError(f"--model {model}: {weights} {error}") from error
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise WavdiffError(f"--model {model}: damaged model in {path} ({reason})") from error
+        raise WavdiffError(f"--model {model}: damaged model in {place} ({reason})") from error
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *(str(k) for k in report["mismatched_keys"])]
     if wrong:
         raise WavdiffError(f"--model {model}: weights do not fit the configuration in {path}: {wrong[0]}")
