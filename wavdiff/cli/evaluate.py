@@ -9,7 +9,7 @@ import typer
 
 from wavdiff.cli.options import OverwriteOption, noise_levels, refuse_existing, whole_numbers
 from wavdiff.errors import WavdiffError
-from wavdiff.texts import shown
+from wavdiff.texts import one_line, shown
 
 
 def evaluate(
@@ -74,7 +74,7 @@ def evaluate(
             shown=crops,
             update_card=update_card,
         )
-        text = run_photographs(folder, photographs, out, lambda line: typer.echo(line, err=True))
+        text = run_photographs(folder, photographs, out, lambda line: typer.echo(one_line(line), err=True))
     else:
         request = EvaluationRequest(
             models=chosen,
@@ -88,7 +88,7 @@ def evaluate(
             seed=seed,
             update_card=update_card,
         )
-        text = run_evaluation(request, out, lambda line: typer.echo(line, err=True))
+        text = run_evaluation(request, out, lambda line: typer.echo(one_line(line), err=True))
     typer.echo(text)
 
 

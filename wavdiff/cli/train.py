@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -84,8 +85,8 @@ def _nothing_left(folder: Path) -> Iterator[None]:
     made = places[: next(k for k, place in enumerate(places) if place.exists() or place == place.parent)]
     try:
         yield
-    except WavdiffError:
-        if made and folder.is_dir():
+    except (WavdiffError, OSError):
+        if made and os.path.isdir(folder):
             shutil.rmtree(folder)
         for place in made[1:]:
             with suppress(OSError):  # never made, or no longer empty
