@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import random
 import resource
 import shutil
 import signal
@@ -214,6 +215,44 @@ def test_a_checkpoint_of_other_shapes_is_named(pictures: Path, tmp_path: Path) -
     save_file({"details.0.network.stem.weight": torch.zeros(1)}, folder / "weights.safetensors")
     with pytest.raises(WavdiffError, match="step-00000001 does not fit this model"):
         Trainer(config, tmp_path)
+
+
+@pytest.mark.slow
+def test_no_damage_to_the_files_of_a_run_is_more_than_a_message(pictures: Path, tmp_path: Path) -> None:
+    """Flipped, cut and exchanged bytes in every file that resuming reads: an error that names it, or the older one."""
+    config = tiny(pictures, "training.steps=2", "training.checkpoint_every=1")
+    Trainer(config, tmp_path / "run").run()
+    files = [path for path in (tmp_path / "run").rglob("*") if path.suffix in (".json", ".safetensors", ".jsonl")]
+    files = [path for path in files if "model" not in path.parts]
+    chance = random.Random(0)
+    tried = 0
+    for path in files:
+        original = path.read_bytes()
+        for _ in range(5):
+            content = bytearray(original)
+            place = chance.randrange(len(content))
+            kind = chance.randrange(4)
+            if kind == 0:
+                content[place] ^= 1 << chance.randrange(8)
+            elif kind == 1:
+                del content[place:]
+            elif kind == 2:
+                content[place:place] = bytes(chance.randrange(256) for _ in range(9))
+            else:
+                content = bytearray(b"[" * 100_000)
+            path.write_bytes(content)
+            tried += 1
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    trainer = Trainer(config, tmp_path / "run")
+                    assert trainer.step in (1, 2) and all(
+                        bool(value.isfinite().all()) for value in trainer.cascade.state_dict().values()
+                    )
+                except WavdiffError as error:
+                    assert len(str(error).splitlines()) <= 2 and str(tmp_path / "run") in str(error)
+        path.write_bytes(original)
+    assert tried == 5 * len(files) >= 50
 
 
 def limited(size: int) -> None:

@@ -17,6 +17,7 @@ Source: Kadkhodaie, Guth, Mallat, Simoncelli (ICLR 2023, arXiv 2303.02984), with
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 from collections.abc import Sequence
@@ -411,6 +412,7 @@ def count_multiply_adds(network: nn.Module, size: tuple[int, int]) -> float:
     """Multiply-adds of the convolutions of one call on one input of `size` (h, w)."""
     counted = 0.0
     hooks = []
+    network = copy.deepcopy(network).to("meta")  # shapes alone: no size of images costs time or memory
 
     def count(module: nn.Module, _: Any, output: Tensor) -> None:
         nonlocal counted

@@ -6,6 +6,8 @@ errors. Lengths are in pixels, noise levels in [0, 1] image units unless a name 
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import types
 import typing
@@ -16,11 +18,19 @@ from typing import Any
 import yaml
 
 from wavdiff.errors import WavdiffError
+from wavdiff.texts import parse_yaml, read_text, shown
+
+MOST_PARAMETERS = 200_000_000
+LARGEST_SIDE = 4096
+MOST_DEPTH = 128
+MOST_LEVELS = 10
+MOST_STEPS = 10**9
+MOST_BATCH_PIXELS = 2**28
 
 
 def _require(condition: bool, rule: str, value: object) -> None:
     if not condition:
-        raise WavdiffError(f"configuration: {rule}, got {value!r}")
+        raise WavdiffError(f"configuration: {rule}, got {shown(value)}")
 
 
 @dataclass(frozen=True)
@@ -41,9 +51,11 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         _require(self.kind in ("local", "global"), "network kind must be 'local' or 'global'", self.kind)
         _require(1 <= self.width <= 4096, "network width must be in [1, 4096]", self.width)
-        _require(1 <= self.depth <= 1000, "network depth must be in [1, 1000]", self.depth)
-        _require(self.stages >= 1, "network stages must be at least 1", self.stages)
-        _require(0 < self.growth < float("inf"), "network growth must be positive", self.growth)
+        _require(1 <= self.depth <= MOST_DEPTH, f"network depth must be in [1, {MOST_DEPTH}]", self.depth)
+        _require(1 <= self.stages <= 10, "network stages must be in [1, 10]", self.stages)
+        blocks = self.depth * self.stages if self.kind == "global" else self.depth
+        _require(blocks <= MOST_DEPTH, f"network depth * stages must be at most {MOST_DEPTH}", blocks)
+        _require(0 < self.growth <= 16, "network growth must be in (0, 16]", self.growth)
         _require(0 <= self.dropout < 1, "network dropout must be in [0, 1)", self.dropout)
         _require(self.activation in ("silu", "relu"), "network activation must be silu or relu", self.activation)
 
@@ -76,8 +88,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _require(self.channels in (1, 3), "model.channels must be 1 (gray) or 3 (RGB)", self.channels)
-        _require(0 <= self.levels <= 10, "model.levels must be in [0, 10]", self.levels)
+        _require(0 <= self.levels <= MOST_LEVELS, f"model.levels must be in [0, {MOST_LEVELS}]", self.levels)
         for side in self.image_size:
+            _require(side <= LARGEST_SIDE, f"model.image_size must be at most {LARGEST_SIDE} a side", self.image_size)
             _require(
                 side >= 2**self.levels and side % 2**self.levels == 0,
                 f"model.image_size must be multiples of 2**levels = {2**self.levels}",
@@ -94,12 +107,30 @@ class ModelConfig:
         _require(set(self.ladders) <= {"lowpass", "details"}, "model.ladders has lowpass and details", self.ladders)
         for name, settings in self.ladders.items():
             _check_ladder(f"model.ladders.{name}", settings)
+        count = self.count_parameters()
+        _require(count <= MOST_PARAMETERS, f"model has at most {MOST_PARAMETERS} parameters in all networks", count)
+
+    def count_parameters(self) -> int:
+        """Parameters of all networks, which are not made for it."""
+        from wavdiff.networks import count_parameters
+
+        channels = self.channels
+        networks = [("lowpass", self.lowpass, channels, channels, 1)]
+        for scale in range(self.levels):
+            networks.append((f"scale {scale}", self.detail_network(str(scale)), 5 * channels, 4 * channels, 2))
+        total = 0
+        for name, network, *shape in networks:
+            try:
+                total += count_parameters(network.settings(), *shape)
+            except WavdiffError as error:
+                raise WavdiffError(f"configuration: model.{name}: {error}") from error
+        return total
 
     def detail_network(self, scale: str) -> NetworkConfig:
         """The network of detail scale "0", "1", ..."""
         changes = self.scale_networks.get(scale, {})
         if not isinstance(changes, dict):
-            raise WavdiffError(f"configuration: model.scale_networks.{scale} must be a mapping, got {changes!r}")
+            raise WavdiffError(f"configuration: model.scale_networks.{scale} must be a mapping, got {shown(changes)}")
         if not changes:
             return self.details
         network: NetworkConfig = _from_mapping(
@@ -114,7 +145,7 @@ def _check_ladder(name: str, settings: Any) -> None:
     try:
         Ladder(**settings)
     except (TypeError, WavdiffError) as error:
-        raise WavdiffError(f"configuration: {name} is no ladder ({error}), got {settings!r}") from error
+        raise WavdiffError(f"configuration: {name} is no ladder ({error}), got {shown(settings)}") from error
 
 
 @dataclass(frozen=True)
@@ -194,11 +225,12 @@ class NoiseConfig:
 
     def __post_init__(self) -> None:
         _require(
-            0 < self.image_min < self.image_max < float("inf"),
-            "noise needs 0 < noise.image_min < noise.image_max",
+            0 < self.image_min < self.image_max <= 1000,
+            "noise needs 0 < noise.image_min < noise.image_max <= 1000",
             (self.image_min, self.image_max),
         )
-        _require(0 <= self.log_std < float("inf"), "noise.log_std must be at least 0", self.log_std)
+        _require(-50 <= self.log_mean <= 50, "noise.log_mean must be in [-50, 50]", self.log_mean)
+        _require(0 <= self.log_std <= 50, "noise.log_std must be in [0, 50]", self.log_std)
         _require(0 <= self.top_fraction <= 1, "noise.top_fraction must be in [0, 1]", self.top_fraction)
         _require(
             0 <= self.denoising_fraction <= 1, "noise.denoising_fraction must be in [0, 1]", self.denoising_fraction
@@ -252,18 +284,21 @@ class TrainingConfig:
             _require(getattr(self, name) >= 0, f"training.{name} must be at least 0", getattr(self, name))
         _require(self.export in ("last", "best"), "training.export must be last or best", self.export)
         for name, steps in self.scale_steps.items():
-            valid = isinstance(name, str) and isinstance(steps, int) and steps >= 1
+            valid = isinstance(name, str) and isinstance(steps, int) and not isinstance(steps, bool) and steps >= 1
             _require(valid, "training.scale_steps maps scales to steps of at least 1", self.scale_steps)
-        _require(self.low_repeats >= 1, "training.low_repeats must be at least 1", self.low_repeats)
+        longest = max((self.steps, self.warmup_steps, *self.scale_steps.values()))
+        _require(longest <= MOST_STEPS, f"training has at most {MOST_STEPS} steps, of warm-up too", longest)
+        _require(1 <= self.low_repeats <= 1000, "training.low_repeats must be in [1, 1000]", self.low_repeats)
         _require(
             self.batch_size % self.accumulation == 0,
             "training.batch_size must be a multiple of training.accumulation",
             (self.batch_size, self.accumulation),
         )
-        _require(0 < self.learning_rate < float("inf"), "training.learning_rate must be positive", self.learning_rate)
-        _require(0 <= self.weight_decay < float("inf"), "training.weight_decay must be at least 0", self.weight_decay)
-        _require(self.seed >= 0, "training.seed must be at least 0", self.seed)
+        _require(0 < self.learning_rate <= 1000, "training.learning_rate must be in (0, 1000]", self.learning_rate)
+        _require(0 <= self.weight_decay <= 1000, "training.weight_decay must be in [0, 1000]", self.weight_decay)
+        _require(0 <= self.seed < 2**63, "training.seed must be in [0, 2**63)", self.seed)
         _require(self.gradient_clip > 0, "training.gradient_clip must be positive", self.gradient_clip)
+        _require(0 <= self.ema_power <= 100, "training.ema_power must be in [0, 100]", self.ema_power)
         _require(0 < self.ema_decay < 1, "training.ema_decay must be in (0, 1)", self.ema_decay)
         _require(
             self.save_dtype in ("float32", "float16"),
@@ -304,6 +339,13 @@ class RunConfig:
             f"training.detail_crop must be a multiple of 2**levels = {step}, at most the image's smaller side",
             crop,
         )
+        pixels = training.batch_size // training.accumulation * model.image_size[0] * model.image_size[1]
+        _require(
+            pixels <= MOST_BATCH_PIXELS,
+            f"training.batch_size: at most {MOST_BATCH_PIXELS} pixels can be in one part of a batch (whole images, "
+            "batch_size / accumulation of them)",
+            pixels,
+        )
 
 
 def _convert(annotation: Any, value: Any, where: str) -> Any:
@@ -315,26 +357,26 @@ def _convert(annotation: Any, value: Any, where: str) -> Any:
         return _convert(next(option for option in arguments if option is not type(None)), value, where)
     if dataclasses.is_dataclass(annotation):
         if not isinstance(value, dict):
-            raise WavdiffError(f"configuration: {where} must be a mapping, got {value!r}")
+            raise WavdiffError(f"configuration: {where} must be a mapping, got {shown(value)}")
         return _from_mapping(typing.cast(type, annotation), value, where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             value = [value] * 2 if isinstance(value, int) and Ellipsis not in arguments else value
         if not isinstance(value, (list, tuple)) or (Ellipsis not in arguments and len(value) != len(arguments)):
-            raise WavdiffError(f"configuration: {where} must be a list of {len(arguments)} values, got {value!r}")
+            raise WavdiffError(f"configuration: {where} must be a list of {len(arguments)} values, got {shown(value)}")
         return tuple(_convert(arguments[0], item, where) for item in value)
     if origin is dict and isinstance(value, dict):  # YAML reads the name of scale 0 as a number
         return {str(key): item for key, item in value.items()}
-    if annotation is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if annotation is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
+    if annotation is float and not isinstance(value, bool) and isinstance(value, (int, float, str)):
+        with contextlib.suppress(ValueError, OverflowError):  # YAML 1.1 reads 1e-3 as text
+            number = float(value)
+            if number == number:
+                return number
     target = origin or annotation
+    if isinstance(value, float) and value != value:
+        raise WavdiffError(f"configuration: {where} must be a number, got nan")
     if not isinstance(value, target) or (isinstance(value, bool) and target is not bool):
-        raise WavdiffError(f"configuration: {where} must be of type {target.__name__}, got {value!r}")
+        raise WavdiffError(f"configuration: {where} must be of type {target.__name__}, got {shown(value)}")
     return value
 
 
@@ -343,7 +385,7 @@ def _from_mapping(kind: type, mapping: dict[str, Any], where: str = "") -> Any:
     unknown = [str(name) for name in mapping if name not in hints]
     if unknown:
         place = where or "the file"
-        raise WavdiffError(f"configuration: {place} has no setting {unknown[0]!r}; known: {', '.join(hints)}")
+        raise WavdiffError(f"configuration: {place} has no setting {shown(unknown[0])}; known: {', '.join(hints)}")
     prefix = f"{where}." if where else ""
     return kind(**{name: _convert(hints[name], value, prefix + name) for name, value in mapping.items()})
 
@@ -353,7 +395,7 @@ def _merge(base: dict[str, Any], name: str, value: Any) -> None:
     for part in path:
         base = base.setdefault(part, {})
         if not isinstance(base, dict):
-            raise WavdiffError(f"configuration: {name} names something inside a value")
+            raise WavdiffError(f"configuration: {shown(name)} names something inside a value")
     base[last] = value
 
 
@@ -363,16 +405,23 @@ def from_mapping(mapping: dict[str, Any], overrides: list[str] | None = None) ->
     Raises:
         WavdiffError: an unknown name, a wrong type or a value out of range; the message names it.
     """
-    mapping = yaml.safe_load(yaml.safe_dump(mapping)) or {}
+    mapping = copy.deepcopy(mapping)
     for override in overrides or []:
         name, separator, text = override.partition("=")
         if not separator:
-            raise WavdiffError(f"--set takes section.name=value, got {override!r}")
+            raise WavdiffError(f"--set takes section.name=value, got {shown(override)}")
         try:
-            _merge(mapping, name.strip(), yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise WavdiffError(f"--set {name}: {text!r} is not a YAML value") from error
+            value = parse_yaml(text)
+        except WavdiffError as error:
+            raise WavdiffError(f"--set {name[:80]}: {shown(text)} {error}") from error
+        _merge(mapping, name.strip(), value)
     result: RunConfig = _from_mapping(RunConfig, mapping)
+    return result
+
+
+def model_from_mapping(mapping: dict[str, Any]) -> ModelConfig:
+    """The section `model` alone; raises as `from_mapping`."""
+    result: ModelConfig = _from_mapping(ModelConfig, mapping, "model")
     return result
 
 
@@ -414,11 +463,9 @@ def read_mapping(source: str | Path) -> dict[str, Any]:
             raise WavdiffError(f"--config {source}: no such file, and no preset of that name ({', '.join(names)})")
         path = found[0]
     try:
-        mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WavdiffError(f"--config {source}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WavdiffError(f"--config {source}: is not YAML ({str(error).splitlines()[0]})") from error
+        mapping = parse_yaml(read_text(path))
+    except WavdiffError as error:
+        raise WavdiffError(f"--config {source}: {error}") from error
     if not isinstance(mapping, dict):
         raise WavdiffError(f"--config {source}: must hold a mapping of sections, got {type(mapping).__name__}")
     return mapping

@@ -15,7 +15,7 @@ sees the whole low-pass image, whatever its size.
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 from diffusers import ModelMixin
@@ -28,6 +28,51 @@ from wavdiff.wavelets import pad_to_multiple
 
 EMBEDDING = 128
 FREQUENCIES = 16
+GROUPS = 8
+
+
+def count_parameters(settings: dict[str, Any], in_channels: int, out_channels: int, levels: int) -> int:
+    """Parameters that a network would have, without making it.
+
+    Args:
+        settings: `{"kind": "local" | "global", ...}` with all arguments that decide the size.
+        in_channels, out_channels, levels: of the network.
+    """
+    width, depth = settings["width"], settings["depth"]
+
+    def convolution(inputs: int, outputs: int, kernel: int) -> int:
+        return inputs * outputs * kernel**2 + outputs
+
+    embedding = convolution(levels * (2 * FREQUENCIES + 1), EMBEDDING, 1) + convolution(EMBEDDING, EMBEDDING, 1)
+    if settings["kind"] == "local":
+        kernels = kernel_sizes(depth, settings["receptive_field"])
+        modulations = (depth - 2) // 2 + bool(settings["preactivated"])
+        inner = sum(convolution(width, width, kernel) for kernel in kernels[1:-1])
+        ends = convolution(in_channels, width, kernels[0]) + convolution(width, out_channels, kernels[-1])
+        return embedding + inner + ends + modulations * convolution(EMBEDDING, 2 * width, 1)
+
+    def block(inputs: int, outputs: int) -> int:
+        norms = 2 * inputs + 2 * outputs + convolution(EMBEDDING, 2 * outputs, 1)
+        shortcut = convolution(inputs, outputs, 1) if inputs != outputs else 0
+        return norms + convolution(inputs, outputs, 3) + convolution(outputs, outputs, 3) + shortcut
+
+    widths = [width] + [lower_width(width, settings["growth"])] * (settings["stages"] - 1)
+    total, current = embedding + convolution(in_channels, width, 3), width
+    for stage, channels in enumerate(widths):
+        total += block(current, channels) + (depth - 1) * block(channels, channels)
+        current = channels
+        total += convolution(current, current, 2) if stage < len(widths) - 1 else 0
+    total += 2 * current + convolution(current, 3 * current, 1) + convolution(current, current, 1)
+    total += block(current, current)
+    for channels in reversed(widths):
+        total += block(current + channels, channels) + (depth - 1) * block(channels, channels)
+        current = channels
+    return total + 2 * current + convolution(current, out_channels, 3)
+
+
+def lower_width(width: int, growth: float) -> int:
+    """Channels of a global network at its lower resolutions."""
+    return int(width * growth) // GROUPS * GROUPS
 
 
 class NoiseEmbedding(nn.Module):
@@ -260,7 +305,9 @@ class GlobalNetwork(ModelMixin, ConfigMixin):
         super().__init__()
         if width % 8 or width < 8:
             raise WavdiffError(f"width of a global network must be a multiple of 8, got {width}")
-        widths = [width] + [int(width * growth) // 8 * 8] * (stages - 1)
+        if stages > 1 and lower_width(width, growth) < GROUPS:
+            raise WavdiffError(f"width * growth of a global network must be at least {GROUPS}, got {width} * {growth}")
+        widths = [width] + [lower_width(width, growth)] * (stages - 1)
         self.stages = stages
         self.embedding = NoiseEmbedding(levels)
         self.stem = _convolution(in_channels, width, 3)

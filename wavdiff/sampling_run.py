@@ -23,6 +23,8 @@ from wavdiff.sampling_record import SHEET, WALK, Plan, SamplingRequest, begin, i
 
 SHEET_IMAGES = 400
 WALK_IMAGES = 8
+MOST_VALUES = 2**30
+"""Of the images of one batch: 4 GiB."""
 
 __all__ = ["SamplingRequest", "walk_picture", "write_samples"]
 
@@ -89,6 +91,12 @@ def _check(request: SamplingRequest, cascade: WaveletCascade) -> None:
     step = 2**cascade.levels
     if request.size is not None and any(side < step or side % step for side in request.size):
         raise WavdiffError(f"--size must be multiples of {step} for this model, got {'x'.join(map(str, request.size))}")
+    height, width = request.size or cascade.image_size
+    most = min(request.batch_size, len(request.seeds))
+    if most * cascade.channels * height * width > MOST_VALUES:
+        raise WavdiffError(
+            f"--batch-size: one batch holds at most {MOST_VALUES} pixel values, got {most} images of {height}x{width}"
+        )
 
 
 def _draw_share(request: SamplingRequest, cascade: WaveletCascade, plan: Plan, out: Path, processes: Processes) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -25,9 +26,12 @@ from torch import Tensor
 
 from wavdiff.errors import WavdiffError
 from wavdiff.noise import SIGMA_MAX, expand, preconditioning
+from wavdiff.texts import shown
 
 Solver = Literal["dpm", "sde-dpm", "heun", "euler"]
 SOLVERS: tuple[str, ...] = get_args(Solver)
+MOST_STEPS = 10_000
+LARGEST_LEVEL = 1e6
 RawOutput = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -51,9 +55,20 @@ class Ladder:
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
-            raise WavdiffError(f"solver must be one of {', '.join(SOLVERS)}, got {self.solver!r}")
-        if self.steps < 1:
-            raise WavdiffError(f"steps must be at least 1, got {self.steps}")
+            raise WavdiffError(f"solver must be one of {', '.join(SOLVERS)}, got {shown(self.solver)}")
+        if isinstance(self.steps, bool) or not isinstance(self.steps, numbers.Integral):
+            raise WavdiffError(f"steps must be a whole number, got {shown(self.steps)}")
+        if not 1 <= self.steps <= MOST_STEPS:
+            rule = "at least 1" if self.steps < 1 else f"at most {MOST_STEPS}"
+            raise WavdiffError(f"steps must be {rule}, got {shown(self.steps)}")
+        for name in ("sigma_max", "sigma_min", "rho"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+                raise WavdiffError(f"{name} must be a number, got {shown(value)}")
+        if not self.sigma_max <= LARGEST_LEVEL:
+            raise WavdiffError(f"sigma_max must be at most {LARGEST_LEVEL:g}, got {shown(self.sigma_max)}")
+        if not 1 <= self.rho <= 100:
+            raise WavdiffError(f"rho must be in [1, 100], got {shown(self.rho)}")
         if not 0 < self.sigma_min < self.sigma_max:
             raise WavdiffError(f"the ladder needs 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
 

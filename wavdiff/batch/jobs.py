@@ -10,6 +10,8 @@ from pathlib import Path
 from wavdiff.batch.sources import READABLE_SUFFIXES, WRITABLE_SUFFIXES, Problem, Source, place_of
 from wavdiff.errors import WavdiffError
 
+LONGEST_NAME = 255  # bytes, on nearly all file systems
+
 
 @dataclass(frozen=True)
 class OutputNaming:
@@ -216,6 +218,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _hindrance(job: Job, overwrite: bool) -> str | None:
     for path in job.outputs:
+        length = len(os.fsencode(path.name))
+        if length > LONGEST_NAME:
+            return f"the result's name {path.name[:40]}... has {length} bytes; at most {LONGEST_NAME} are possible"
         if path.is_dir():
             return f"{path} is a folder"
         if os.path.lexists(path) and not overwrite:

@@ -12,16 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wavdiff.texts import one_line
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
 SECONDS_BETWEEN_LINES = 30.0
-
-
-def printable(text: str) -> str:
-    """`text` on one line: what would move the cursor or end the line is written as an escape."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 class BatchReport:
@@ -45,7 +42,7 @@ class BatchReport:
 
     def say(self, text: str) -> None:
         """One line on stderr, above the bars."""
-        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True, emoji=False)
+        self._console.print(one_line(text), markup=False, highlight=False, soft_wrap=True, emoji=False)
 
     def problem(self, name: str, reason: str) -> None:
         """Why a file was not restored."""

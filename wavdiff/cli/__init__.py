@@ -5,16 +5,18 @@ Each command is a function of a module of its own; this one puts them together a
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from wavdiff.cli import assemble, evaluate, restore, sample, train
 from wavdiff.errors import WavdiffError
-
-_python_warning = warnings.formatwarning
+from wavdiff.texts import one_line, shown
 
 app = typer.Typer(
     name="wavdiff",
@@ -45,27 +47,64 @@ app.command()(restore.upscale)
 app.command()(evaluate.evaluate)
 
 
-def _warning_line(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    """A warning to the user as one line; one for developers as Python has it."""
-    if category is UserWarning:
-        return f"wavdiff: {message}\n"
-    return _python_warning(message, category, filename, lineno, line)
-
-
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line; a user's mistake is one line on stderr and exit status 1."""
-    import click
+    """Run the command line; a user's mistake is one line on stderr and exit status 1, or 2 for wrong usage."""
+    if hasattr(sys.stdout, "reconfigure"):  # names of files that are not UTF-8 are printed as the bytes they are
+        sys.stdout.reconfigure(errors="surrogateescape")
+    with _short_warnings():
+        try:
+            status = app(args=arguments, standalone_mode=False)
+        except WavdiffError as error:
+            _stop(str(error))
+        except typer.Abort:
+            sys.exit(130)
+        except _UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
+                error.show()
+                sys.exit(error.exit_code)
+            _stop(_usage(error, sys.argv[1:] if arguments is None else arguments), error.exit_code)
+        except OSError as error:
+            name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file"
+            _stop(f"{name}: {error.strerror or error}")
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+                raise
+            _stop("not enough memory for pictures, batches or networks of this size")
+    sys.exit(status if isinstance(status, int) else 0)
 
-    warnings.formatwarning = _warning_line
+
+_UsageError: Any = typer.BadParameter.__mro__[1]  # Click's, or Typer's own copy of it
+
+
+def _stop(message: str, status: int = 1) -> None:
+    typer.echo(f"wavdiff: {one_line(message)}", err=True)
+    sys.exit(status)
+
+
+def _usage(error: Any, arguments: list[str]) -> str:
+    """What is wrong with the usage, with the value of an option that cannot be read."""
+    message = error.format_message()
+    names = [*getattr(getattr(error, "param", None), "opts", ())]
+    given = [after for before, after in zip(arguments[:-1], arguments[1:], strict=True) if before in names]
+    command = error.ctx.info_name if error.ctx is not None and error.ctx.parent is not None else None
+    text = f"{command}: {message}" if command else message
+    return f"{text.rstrip('.')}, got {shown(given[-1])}" if given and shown(given[-1]) not in text else text
+
+
+@contextmanager
+def _short_warnings() -> Iterator[None]:
+    """Warnings of this package are a line each, without the place in its code."""
+    before = warnings.formatwarning
+
+    def short(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if category is UserWarning:
+            return f"wavdiff: {one_line(str(message))}\n"
+        return before(message, category, filename, lineno, line)
+
+    warnings.formatwarning = short
     try:
-        return app(args=arguments, standalone_mode=True)
-    except WavdiffError as error:
-        typer.echo(f"wavdiff: {error}", err=True)
-        sys.exit(1)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except OSError as error:
-        typer.echo(f"wavdiff: {error.filename or 'a file'}: {error.strerror or error}", err=True)
-        sys.exit(1)
+        yield
+    finally:
+        warnings.formatwarning = before

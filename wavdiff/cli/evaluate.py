@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from wavdiff.cli.options import OverwriteOption, noise_levels, refuse_existing
+from wavdiff.cli.options import OverwriteOption, noise_levels, refuse_existing, whole_numbers
 from wavdiff.errors import WavdiffError
+from wavdiff.texts import one_line, shown
 
 
 def evaluate(
@@ -73,7 +74,7 @@ def evaluate(
             shown=crops,
             update_card=update_card,
         )
-        text = run_photographs(folder, photographs, out, lambda line: typer.echo(line, err=True))
+        text = run_photographs(folder, photographs, out, lambda line: typer.echo(one_line(line), err=True))
     else:
         request = EvaluationRequest(
             models=chosen,
@@ -87,7 +88,7 @@ def evaluate(
             seed=seed,
             update_card=update_card,
         )
-        text = run_evaluation(request, out, lambda line: typer.echo(line, err=True))
+        text = run_evaluation(request, out, lambda line: typer.echo(one_line(line), err=True))
     typer.echo(text)
 
 
@@ -98,10 +99,10 @@ def _models(model: str | None, others: list[str], default: str) -> tuple[str, ..
 
 
 def _factors(text: str) -> tuple[int, ...]:
-    numbers = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isdigit() for part in numbers):
-        raise WavdiffError(f"--factors are whole numbers such as 2,4, got {text!r}")
-    return tuple(int(part) for part in numbers)
+    numbers = whole_numbers(text)
+    if numbers is None:
+        raise WavdiffError(f"--factors are whole numbers such as 2,4, got {shown(text)}")
+    return tuple(numbers)
 
 
 def _refuse(options: dict[str, bool], why: str) -> None:

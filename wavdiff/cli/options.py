@@ -9,11 +9,33 @@ from typing import Annotated
 import typer
 
 from wavdiff.errors import WavdiffError
+from wavdiff.texts import shown
 
 ModelOption = Annotated[str, typer.Option("--model", help="A shipped model (photos, faces, fashion) or a folder.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
 
 LEAST_MEMORY = 256 * 10**6
+MOST_MEMORY = 10**15
+LARGEST_SEED = 2**62
+MOST_DRAWS = 1000
+MOST_STEPS = 10_000
+
+
+def check_number(name: str, value: int | None, least: int, most: int) -> None:
+    """Refuse a whole number that is too small or so large that nothing could be done with it.
+
+    Raises:
+        WavdiffError: `value` is not within `least` and `most`.
+    """
+    if value is not None and not least <= value <= most:
+        rule = f"at least {least}" if value < least else f"at most {most}"
+        raise WavdiffError(f"{name} must be {rule}, got {shown(value)}")
+
+
+def whole_numbers(text: str, separator: str = ",") -> list[int] | None:
+    """Whole numbers of at most 18 digits between separators; None where one is something else."""
+    parts = [part.strip() for part in text.split(separator) if part.strip()]
+    return [int(part) for part in parts] if all(part.isdecimal() and len(part) <= 18 for part in parts) else None
 
 
 def noise_level(text: str, name: str = "--sigma") -> float:
@@ -26,7 +48,7 @@ def noise_level(text: str, name: str = "--sigma") -> float:
     try:
         return float(number) / float(divisor or 1)
     except (ValueError, ZeroDivisionError):
-        raise WavdiffError(f"{name}: a noise level is a number such as 0.1 or 25/255, got {text!r}") from None
+        raise WavdiffError(f"{name}: a noise level is a number such as 0.1 or 25/255, got {shown(text)}") from None
 
 
 def noise_levels(text: str, name: str = "--sigmas") -> list[float]:
@@ -53,8 +75,11 @@ def memory_bytes(text: str) -> int:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt]?)(i?)b?)\s*", text, re.IGNORECASE)
     if match is None or (match[3] and not match[2]):
-        raise WavdiffError(f"--memory is an amount such as 500MB, 1GB or 2GiB, got {text!r}")
-    amount = int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " "))
+        raise WavdiffError(f"--memory is an amount such as 500MB, 1GB or 2GiB, got {shown(text)}")
+    exact = float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " ")
+    if exact > MOST_MEMORY:
+        raise WavdiffError(f"--memory must be at most {MOST_MEMORY // 10**12}TB, got {shown(text)}")
+    amount = int(exact)
     if amount < LEAST_MEMORY:
         raise WavdiffError(f"--memory must be at least {LEAST_MEMORY // 10**6}MB, got {text!r}")
     return amount

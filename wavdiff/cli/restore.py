@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 import typer
 
 from wavdiff.cli.files import FileOptions, find_files, restore_files
-from wavdiff.cli.options import memory_bytes, noise_level
+from wavdiff.cli.options import LARGEST_SEED, MOST_DRAWS, MOST_STEPS, check_number, memory_bytes, noise_level
 from wavdiff.errors import WavdiffError
+from wavdiff.texts import shown
 
 InputsArgument = Annotated[
     list[str],
@@ -153,11 +154,12 @@ def upscale(
 ) -> None:
     """Enlarge pictures; their block means stay exactly the input."""
     if factor < 2 or factor & (factor - 1):
-        raise WavdiffError(f"--factor must be 2, 4, 8 or another power of two, got {factor}")
+        raise WavdiffError(f"--factor must be 2, 4, 8 or another power of two, got {shown(factor)}")
     if mode not in ("mean", "sample"):
         raise WavdiffError(f"--mode must be mean or sample, got {mode!r}")
     if n < 1 or (n > 1 and mode == "mean"):
-        raise WavdiffError(f"--n must be at least 1, and 1 for --mode mean, which has one answer, got {n}")
+        raise WavdiffError(f"--n must be at least 1, and 1 for --mode mean, which has one answer, got {shown(n)}")
+    check_number("--n", n, 1, MOST_DRAWS)
     if n > 1 and samples:
         raise WavdiffError(f"--n and --samples both ask for several draws; give one of them, got {n} and {samples}")
     check_draws(samples, interval, mode == "sample", seed, solver, steps, "--mode sample")
@@ -195,17 +197,16 @@ def check_draws(
         WavdiffError: a value out of range, or an option without effect.
     """
     if samples < 0 or samples == 1:
-        raise WavdiffError(f"--samples must be at least 2 (for one draw give {flag}), got {samples}")
+        raise WavdiffError(f"--samples must be at least 2 (for one draw give {flag}), got {shown(samples)}")
     if interval is not None:
         if not 0 < interval < 1:
             hint = f"; did you mean {interval / 100:g}?" if 1 < interval < 100 else ""
             raise WavdiffError(f"--interval must lie between 0 and 1, such as 0.9, got {interval:g}{hint}")
         if not samples:
             raise WavdiffError(f"--interval {interval:g} needs draws: give --samples, such as --samples 16")
-    if seed < 0:
-        raise WavdiffError(f"--seed must be at least 0, got {seed}")
-    if steps is not None and steps < 1:
-        raise WavdiffError(f"--steps must be at least 1, got {steps}")
+    check_number("--samples", samples, 0, MOST_DRAWS)
+    check_number("--seed", seed, 0, LARGEST_SEED)
+    check_number("--steps", steps, 1, MOST_STEPS)
     for name, value in (("--steps", steps), ("--solver", solver)):
         if value is not None and not samples and not draws_one:
             raise WavdiffError(f"{name} is for draws: give {flag} or --samples, got {name} {value} alone")

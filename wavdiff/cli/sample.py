@@ -7,8 +7,18 @@ from typing import Annotated
 
 import typer
 
-from wavdiff.cli.options import ModelOption
+from wavdiff.cli.options import (
+    LARGEST_SEED,
+    MOST_STEPS,
+    ModelOption,
+    check_number,
+    whole_numbers,
+)
 from wavdiff.errors import WavdiffError
+from wavdiff.texts import shown
+
+MOST_IMAGES = 10**6
+LARGEST_SIDE = 4096
 
 
 def sample(
@@ -40,12 +50,10 @@ def sample(
     """
     from wavdiff.sampling_run import SamplingRequest, write_samples
 
-    if n < 1:
-        raise WavdiffError(f"--n must be at least 1, got {n}")
-    if batch_size < 1:
-        raise WavdiffError(f"--batch-size must be at least 1, got {batch_size}")
-    if seed < 0 or (low_seed is not None and low_seed < 0):
-        raise WavdiffError(f"--seed and --low-seed must be at least 0, got {seed if seed < 0 else low_seed}")
+    check_number("--n", n, 1, MOST_IMAGES)
+    check_number("--batch-size", batch_size, 1, MOST_IMAGES)
+    check_number("--seed", seed, 0, LARGEST_SEED)
+    check_number("--low-seed", low_seed, 0, LARGEST_SEED)
     request = SamplingRequest(
         model=model,
         seeds=tuple(range(seed, seed + n)),
@@ -65,16 +73,19 @@ def sample(
 def _steps(text: str | None) -> tuple[int | None, int | None]:
     if text is None:
         return None, None
-    parts = text.split(",")
-    if len(parts) > 2 or not all(part.strip().isdigit() and int(part) >= 1 for part in parts):
-        raise WavdiffError(f"--steps is a number of at least 1, or two as in 24,10, got {text!r}")
-    return int(parts[0]), int(parts[-1])
+    numbers = whole_numbers(text)
+    if not numbers or len(numbers) > 2 or min(numbers) < 1:
+        raise WavdiffError(f"--steps is a number of at least 1, or two as in 24,10, got {shown(text)}")
+    check_number("--steps", max(numbers), 1, MOST_STEPS)
+    return numbers[0], numbers[-1]
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    parts = text.lower().split("x")
-    if len(parts) not in (1, 2) or not all(part.isdigit() and 1 <= int(part) <= 65536 for part in parts):
-        raise WavdiffError(f"--size is HEIGHTxWIDTH, such as 64x64, got {text!r}")
-    return int(parts[0]), int(parts[-1])
+    sides = whole_numbers(text.lower(), "x")
+    if not sides or len(sides) > 2 or min(sides) < 1:
+        raise WavdiffError(f"--size is HEIGHTxWIDTH, such as 64x64, got {shown(text)}")
+    if max(sides) > LARGEST_SIDE:
+        raise WavdiffError(f"--size: a side has at most {LARGEST_SIDE} pixels, got {shown(text)}")
+    return sides[0], sides[-1]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,7 +87,8 @@ def train(
     from wavdiff.training.progress import training_progress
 
     keep_freed_memory()
-    trainer = Trainer(resolved, folder, chosen, base=base, max_hours=max_hours, max_steps=max_steps)
+    with _nothing_left(folder):
+        trainer = Trainer(resolved, folder, chosen, base=base, max_hours=max_hours, max_steps=max_steps)
     main = trainer.accelerator.is_main_process
     with training_progress(trainer.total, enabled=main) as trainer.report:
         if main:
@@ -121,6 +126,22 @@ def _show_status(folder: Path) -> None:
             typer.echo(f"Curves: {plot}")
     except WavdiffError as error:
         typer.echo(f"wavdiff: {error}", err=True)
+
+
+@contextmanager
+def _nothing_left(folder: Path) -> Iterator[None]:
+    """Where a new run cannot begin, take back the folder that was made for it, and those above it."""
+    places = [folder, *folder.parents]
+    made = places[: next(k for k, place in enumerate(places) if place.exists() or place == place.parent)]
+    try:
+        yield
+    except (WavdiffError, OSError):
+        if made and os.path.isdir(folder):
+            shutil.rmtree(folder)
+        for place in made[1:]:
+            with suppress(OSError):  # never made, or no longer empty
+                place.rmdir()
+        raise
 
 
 def _size_report(config: RunConfig) -> str:

@@ -37,10 +37,13 @@ def _configuration(request: EvaluationRequest, cascade: WaveletCascade) -> RunCo
     own = training_configuration(find_model(request.models[0]))
     model = ModelConfig(image_size=cascade.image_size, channels=cascade.channels, levels=cascade.levels)
     if own is not None:
-        config = from_mapping(own)
+        try:
+            config = from_mapping(own)
+        except WavdiffError as error:
+            raise WavdiffError(f"{find_model(request.models[0]) / 'training.yaml'}: {error}") from error
         if request.data in (None, config.data.name):
             folder = str(request.data_dir) if request.data_dir else config.data.data_dir
-            mapping = {**own, "data": {**own["data"], "data_dir": folder}}
+            mapping = {**own, "data": {**own.get("data", {}), "data_dir": folder}}
             return from_mapping(mapping)
     if request.data is None:
         raise WavdiffError(f"--data is needed: model {request.models[0]} does not say what it was trained on")

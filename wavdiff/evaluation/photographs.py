@@ -75,7 +75,6 @@ def evaluate_photographs(
     skipped = [] if skipped is None else skipped
     pyplot()  # before hours of measuring, not after
     cascades = {name: api.load(name) for name in request.models}
-    out.mkdir(parents=True, exist_ok=True)
     found: list[Measured] = []
     pictures: list[dict[str, Any]] = []
     crops: dict[str, str] = {}
@@ -96,7 +95,7 @@ def evaluate_photographs(
         if len(crops) < request.shown and measured.strips:
             stem = re.sub(r"[^\w.-]+", "_", Path(photograph.name).stem)[:40]  # a name for links
             crops[photograph.name] = f"crops/{len(found):03d}-{stem}.png"
-            (out / "crops").mkdir(exist_ok=True)
+            (out / "crops").mkdir(parents=True, exist_ok=True)
             save_strips(measured.strips, out / crops[photograph.name])
         measured.strips.clear()
         found.append(measured)
@@ -132,6 +131,7 @@ def evaluate_photographs(
 
 def _write(results: dict[str, Any], found: list[Measured], request: PhotographRequest, out: Path) -> str:
     """Write all files of the report; returns the Markdown."""
+    out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     text = photograph_report(results)
     (out / "evaluation.md").write_text(text, encoding="utf-8")

@@ -7,21 +7,31 @@ from pathlib import Path
 
 from wavdiff import api
 from wavdiff.errors import WavdiffError
+from wavdiff.texts import shown
 
 SIGMAS = (10 / 255, 25 / 255, 50 / 255, 100 / 255)
 FACTORS = (2, 4)
 KID_LEAST = 4  # images in each set: two blocks of two for the standard error
+MOST = 10**6  # of pictures, draws and samples: beyond is a slip of the keyboard
+LARGEST_SEED = 2**62
+MOST_DRAWS = 1000  # of one picture; all are kept
 LEAST_SIDE = 16  # pixels: a window of SSIM, and what BM3D matches blocks in
 
 
-def _check_common(models: tuple[str, ...], sigmas: tuple[float, ...], limit: int) -> None:
+def _check_common(models: tuple[str, ...], sigmas: tuple[float, ...], limit: int, seed: int) -> None:
     if not models:
         raise WavdiffError("--models names no model")
     for sigma in sigmas:
         if not api.check_sigma(sigma, "--sigmas"):
             raise WavdiffError("--sigmas must be above 0, got 0")
-    if limit < 1:
-        raise WavdiffError(f"--limit must be at least 1, got {limit}")
+    _check_range("--limit", limit, 1, 2**62)
+    _check_range("--seed", seed, 0, LARGEST_SEED)
+
+
+def _check_range(option: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        rule = f"at least {least}" if value < least else f"at most {most}"
+        raise WavdiffError(f"{option} must be {rule}, got {shown(value)}")
 
 
 @dataclass(frozen=True)
@@ -56,9 +66,12 @@ class EvaluationRequest:
     update_card: bool = False
 
     def __post_init__(self) -> None:
-        _check_common(self.models, self.sigmas, self.limit)
+        _check_common(self.models, self.sigmas, self.limit, self.seed)
         if self.kid_samples and self.kid_samples < KID_LEAST:
-            raise WavdiffError(f"--kid must be 0 (none) or at least {KID_LEAST}, got {self.kid_samples}")
+            raise WavdiffError(f"--kid must be 0 (none) or at least {KID_LEAST}, got {shown(self.kid_samples)}")
+        _check_range("--kid", self.kid_samples, 0, MOST)
+        for factor in self.factors:
+            _check_range("--factors", factor, 1, MOST)
 
 
 @dataclass(frozen=True)
@@ -94,12 +107,11 @@ class PhotographRequest:
     update_card: bool = False
 
     def __post_init__(self) -> None:
-        _check_common(self.models, self.sigmas, self.limit)
+        _check_common(self.models, self.sigmas, self.limit, self.seed)
         for factor in self.factors:
             if factor < 2 or factor & (factor - 1):
                 raise WavdiffError(f"--factors are powers of two (2, 4, ...), got {factor}")
         if self.crop is not None and self.crop < LEAST_SIDE:
             raise WavdiffError(f"--crop must be at least {LEAST_SIDE} pixels, got {self.crop}")
-        for option, value in (("--samples", self.draws), ("--crops", self.shown), ("--seed", self.seed)):
-            if value < 0:
-                raise WavdiffError(f"{option} must be at least 0, got {value}")
+        _check_range("--samples", self.draws, 0, MOST_DRAWS)
+        _check_range("--crops", self.shown, 0, MOST)

@@ -3,9 +3,12 @@
 Everything that can be wrong with a file becomes a ``WavdiffError`` that names it. A file that is tiny and claims to be
 enormous is a decompression bomb. Pillow refuses any picture over 179 megapixels for fear of them; photographs are
 larger than that today. Here such a picture may have up to 2 gigapixels, if its file holds at least one byte for 5000 of
-them (a blank page as PNG or TIFF has one for about 1000, a photograph one for 1 to 20).
+them (a blank page as PNG or TIFF has one for about 1000, a photograph one for 1 to 20). From 16 megapixels on one byte
+for 100,000 is asked for, which a blank page in black and white has as well: a header of a hundred bytes that promises
+170 megapixels is refused before memory is given to them, and hours.
 """
 
+import logging
 import os
 import threading
 import warnings
@@ -18,11 +21,15 @@ from PIL import Image, UnidentifiedImageError
 
 from wavdiff.errors import WavdiffError
 
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what matters raises; else Python prints the rest
+
 # Named formats only: Pillow would also start external programs (for EPS, say) on whatever a file claims to be.
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")
+SMALL_PIXELS = 2**24
 UNSUSPICIOUS_PIXELS = 178_956_970
 LARGEST_PIXELS = 2_000_000_000
 PIXELS_PER_BYTE = 5000
+MOST_PIXELS_PER_BYTE = 100_000
 
 
 @contextmanager
@@ -65,6 +72,10 @@ def opened(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -
         ) from error
     except PermissionError as error:
         raise WavdiffError(f"{name}: may not be read: {error.strerror}") from error
+    except OSError as error:
+        if error.errno is None:  # Pillow's own
+            raise WavdiffError(f"{name}: damaged image: {one_line(error)}") from error
+        raise WavdiffError(f"{name}: cannot be read: {error.strerror}") from error
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged files.
         raise WavdiffError(f"{name}: damaged image: {one_line(error)}") from error
 
@@ -81,6 +92,8 @@ def _length(file: Path | BinaryIO, name: str) -> int:
             raise WavdiffError(f"{name}: is a folder, not an image")
         if not file.exists():
             raise WavdiffError(f"{name}: no such file")
+        if not file.is_file():  # a pipe would wait for a writer, a device may never end
+            raise WavdiffError(f"{name}: is a pipe, a socket or a device, not a file")
         length = file.stat().st_size
     else:
         length = file.seek(0, os.SEEK_END)
@@ -103,6 +116,11 @@ def _check_honest(pixels: int, length: int, name: str) -> None:
     """Refuse decompression bombs."""
     if pixels > LARGEST_PIXELS:
         raise WavdiffError(f"{name}: too many pixels to be opened safely: {pixels}, at most {LARGEST_PIXELS}")
+    if pixels > max(SMALL_PIXELS, MOST_PIXELS_PER_BYTE * length):
+        raise WavdiffError(
+            f"{name}: too many pixels to be opened safely: {pixels} in a file of {length} bytes; more than "
+            f"{SMALL_PIXELS} need a byte for every {MOST_PIXELS_PER_BYTE}"
+        )
     if pixels > max(UNSUSPICIOUS_PIXELS, PIXELS_PER_BYTE * length):
         raise WavdiffError(
             f"{name}: too many pixels to be opened safely: {pixels} in a file of {length} bytes; more than "

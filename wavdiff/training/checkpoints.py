@@ -76,7 +76,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints in `folder` that have all files, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if all((path / name).is_file() for name in FILES))
+    complete = [path for path in folder.glob("step-*") if all((path / name).is_file() for name in FILES)]
+    return sorted((path for path in complete if path.name[5:].isdecimal()), key=lambda path: int(path.name[5:]))
 
 
 def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int, protected: Iterable[int] = ()) -> Path:

@@ -139,6 +139,10 @@ class Trainer:
         for name in self.scales:
             if name not in known:
                 raise WavdiffError(f"--scales: {name!r} is not one of {', '.join(known)}")
+        if self.accelerator.is_main_process:  # read before anything is written
+            self.heldout = heldout_batch(
+                self.heldout_source, **example_settings(config), limit=config.data.heldout_limit
+            )
         measured = self._measured()
         self.data = measured["trained_on"]
         self.cascade = build_cascade(config, measured["lowpass_std"], measured["detail_stds"])
@@ -326,9 +330,6 @@ class Trainer:
 
     def _train(self, request: StopRequest) -> None:
         training = self.config.training
-        self.heldout = heldout_batch(
-            self.heldout_source, **example_settings(self.config), limit=self.config.data.heldout_limit
-        )
         if not self.active:  # nothing to train: the model is written again, should it have been lost
             self._save(last=True)
             return
