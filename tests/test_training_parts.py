@@ -172,3 +172,31 @@ def test_losses_are_sorted_by_noise_level(pictures: Path, tmp_path: Path) -> Non
 def test_the_allocator_can_be_told(capfd: pytest.CaptureFixture[str]) -> None:
     assert keep_freed_memory() in (True, False)
     assert torch.zeros(2**22).add(1).sum() == 2**22
+
+
+def test_curves_and_grids_go_to_tensorboard(pictures: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    config = tiny(pictures, "training.evaluate_every=3", "training.sample_every=3", "training.steps=6")
+    Trainer(config, tmp_path, max_steps=4).run()
+    Trainer(config, tmp_path).run()  # its events lie in a second file of the same folder
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    for name in ("loss/low", "gradient_norm/0", "loss_by_level/1/0.5-1", "heldout/psnr/0/25/output", "heldout_loss"):
+        assert name in tags["scalars"], name
+    assert [event.step for event in events.Scalars("loss/low")] == [2, 4, 6]
+    assert [event.step for event in events.Images(tags["images"][0])] == [3, 6]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="no C++ compiler")
+def test_compiled_networks_learn_the_same(pictures: Path, tmp_path: Path) -> None:
+    losses = {}
+    for compiled in ("false", "true"):
+        config = tiny(pictures, "training.steps=2", "training.log_every=1", f"training.compile={compiled}")
+        records: list[dict[str, Any]] = []
+        Trainer(config, tmp_path / compiled, ["1"], report=records.append).run()
+        losses[compiled] = [record["loss"]["1"] for record in records]
+    assert losses["true"] == pytest.approx(losses["false"], rel=1e-4)
+    names = load_weights(tmp_path / "true" / "model").keys()
+    assert names == load_weights(tmp_path / "false" / "model").keys()

@@ -432,6 +432,44 @@ def test_the_command_says_how_to_go_on_after_a_signal(pictures: Path, tmp_path: 
     assert step is not None and f"after step {step.state['step']} of 100000" in error
 
 
+@pytest.mark.slow
+def test_a_second_signal_ends_at_once(pictures: Path, tmp_path: Path) -> None:
+    """The first one arrives in a step that never ends."""
+    config = tiny(pictures, *SETTINGS)
+    Trainer(config, tmp_path, max_steps=2).run()
+
+    def work() -> None:
+        from wavdiff.training import loop
+
+        def endless(*arguments: Any, **options: Any) -> Any:
+            yield from ()
+            (tmp_path / "waiting").touch()
+            while True:
+                time.sleep(0.05)
+
+        def batches(*arguments: Any, **options: Any) -> Any:
+            return endless()
+
+        loop.training_batches = batches
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        Trainer(config, tmp_path).run()
+
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    assert child.pid is not None
+    for _ in range(600):
+        if (tmp_path / "waiting").exists():
+            break
+        time.sleep(0.1)
+    os.kill(child.pid, signal.SIGINT)
+    child.join(1.0)
+    assert child.exitcode is None  # it waits for the end of its step
+    os.kill(child.pid, signal.SIGINT)
+    child.join(60)
+    assert child.exitcode not in (None, 0)
+    assert last(tmp_path)[3]["step"] == 2
+
+
 # --- data ------------------------------------------------------------------------------------------------------------
 
 

@@ -23,8 +23,8 @@ from wavdiff.sampling_record import SHEET, WALK, Plan, SamplingRequest, begin, i
 
 SHEET_IMAGES = 400
 WALK_IMAGES = 8
-MOST_VALUES = 2**30
-"""Of the images of one batch: 4 GiB."""
+MOST_VALUES = 2**28
+"""Of the images of one batch: 1 GiB."""
 
 __all__ = ["SamplingRequest", "walk_picture", "write_samples"]
 
