@@ -76,6 +76,8 @@ from wavdiff.training.stopping import StopRequest
 Report = Callable[[dict[str, Any]], None]
 
 SHEET_IMAGES = 8
+LOST_CONNECTION = ("gloo", "NCCL", "onnection", "closed by peer", "timed out")
+"""What torch's messages say when another process is gone."""
 NAMED_IMAGES = 4
 """Images of a batch that a message about it names."""
 
@@ -323,8 +325,15 @@ class Trainer:
                 self.dashboard = Dashboard(self.out / "tensorboard", purge_step=self.step)
                 stack.callback(self.dashboard.close)
             request = stack.enter_context(StopRequest(*self.limits))
-            self._train(request)
-            self.accelerator.wait_for_everyone()
+            try:
+                self._train(request)
+                self.accelerator.wait_for_everyone()
+            except RuntimeError as error:
+                if self.accelerator.num_processes > 1 and any(word in str(error) for word in LOST_CONNECTION):
+                    raise WavdiffError(
+                        "training: another process has ended early; see its message. The last checkpoint is kept"
+                    ) from error
+                raise
         self.accelerator.end_training()
         return self.out / "model"
 
