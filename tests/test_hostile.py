@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import hostile
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from wavdiff.cli.options import memory_bytes, noise_level, noise_levels, whole_numbers
 from wavdiff.config import RunConfig, from_mapping, read_mapping, to_yaml
@@ -378,3 +380,30 @@ def test_many_large_images_are_refused_at_once(tmp_path: Path, tiny_model: Path)
 def test_wrong_usage_is_one_line_with_the_value() -> None:
     code, _, err, crash = hostile.run(["sample", "--n", "many"], 60)
     assert code == 2 and not crash and len(err.splitlines()) == 1 and "--n" in err and "'many'" in err
+
+
+def test_libtiff_does_not_speak_past_the_command(tmp_path: Path) -> None:
+    """A TIFF whose compressed rows are damaged: one line on the process's real standard error."""
+    path = tmp_path / "damaged.tif"
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    Image.fromarray(picture).save(path, compression="tiff_lzw")
+    content = bytearray(path.read_bytes())
+    for place in range(200, 1200, 7):
+        content[place] ^= 0x5A
+    path.write_bytes(content)
+    command = [
+        sys.executable,
+        "-m",
+        "wavdiff.cli",
+        "denoise",
+        str(path),
+        "--sigma",
+        "0.1",
+        "--out",
+        str(tmp_path / "o.png"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        assert all(str(path) in line or line.startswith("wavdiff:") for line in lines), done.stderr
+    assert "TIFF" not in done.stderr and "Decode" not in done.stderr

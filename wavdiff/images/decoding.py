@@ -18,6 +18,7 @@ from wavdiff.errors import WavdiffError
 from wavdiff.images.headers import Header
 from wavdiff.images.modes import bands_from_image
 from wavdiff.images.picture import PictureInfo
+from wavdiff.images.quiet import quiet_libraries
 from wavdiff.images.rows import decode_rows
 from wavdiff.images.spool import Spool
 
@@ -65,7 +66,8 @@ def decode(
 
 
 def _decode_whole(image: Image.Image, header: Header, name: str, spool: Spool) -> None:
-    image.load()
+    with quiet_libraries(image.format == "TIFF"):  # libtiff
+        image.load()
     for top, bottom in spool.strips():
         part = image.crop((0, top, spool.size[1], bottom))
         bands = bands_from_image(part, header.info, name)
