@@ -208,7 +208,7 @@ def timed_parts(config: str, data: str | None, keep: bool, steps: int) -> dict[s
             if number == 4:
                 seconds.clear()
                 start = time.perf_counter()
-            outcome, _ = trainer._optimise(batches, 0)
+            outcome, _ = trainer._optimise(batches, lambda: 0)
             trainer.step += 1
             if number >= 4:
                 seconds["data"] += outcome.waited

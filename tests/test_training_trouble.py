@@ -19,14 +19,16 @@ import pytest
 import torch
 import yaml
 from conftest import TINY
+from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from test_training import assert_same_tensors, last, load_weights, timeless, tiny
 
 from wavdiff.errors import WavdiffError
-from wavdiff.training import checkpoints
+from wavdiff.training import checkpoints, export
 from wavdiff.training.checkpoints import list_checkpoints, load_newest
 from wavdiff.training.history import read_stats
-from wavdiff.training.lock import folder_lock
+from wavdiff.training.lock import folder_lock, is_locked
 from wavdiff.training.loop import Trainer
 from wavdiff.training.objective import CascadeObjective
 
@@ -155,6 +157,108 @@ def test_the_checkpoint_before_a_damaged_one_is_used(pictures: Path, tmp_path: P
     assert_same_run(whole, tmp_path)
 
 
+@pytest.mark.parametrize("name", checkpoints.FILES)
+def test_a_checkpoint_with_a_missing_file_is_damaged_not_absent(pictures: Path, tmp_path: Path, name: str) -> None:
+    config = tiny(pictures, *SETTINGS)
+    Trainer(config, tmp_path, max_steps=2).run()
+    only = checkpoints.checkpoint_folders(tmp_path / "checkpoints")[-1]
+    (only / name).unlink()
+    with pytest.raises(WavdiffError, match=f"step-00000002/{name} is damaged.*no older checkpoint is whole"):
+        Trainer(config, tmp_path)
+    assert only.is_dir() and read_stats(tmp_path / "stats.jsonl")
+
+
+def test_what_was_trained_after_damaged_checkpoints_is_kept(pictures: Path, tmp_path: Path) -> None:
+    config = tiny(pictures, "training.steps=9", "training.checkpoint_every=1", "training.keep_checkpoints=3")
+    Trainer(config, tmp_path, max_steps=7).run()
+    for number in (6, 7):
+        (tmp_path / "checkpoints" / f"step-{number:08d}" / "ema.safetensors").write_bytes(b"")
+    with pytest.warns(UserWarning, match="the one before is used"):
+        trainer = Trainer(config, tmp_path, max_steps=1)
+    trainer.run()
+    kept = [path.name for path in checkpoints.checkpoint_folders(tmp_path / "checkpoints")]
+    assert kept == ["step-00000005", "step-00000006"]
+    assert Trainer(config, tmp_path).step == 6
+
+
+def test_a_checkpoint_that_was_being_replaced_comes_back(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(pictures, *SETTINGS)
+    Trainer(config, tmp_path, max_steps=2).run()
+    folder = tmp_path / "checkpoints"
+    step = folder / "step-00000002"
+    step.rename(folder / ".replaced-step-00000002")  # killed between the two renames
+    assert Trainer(config, tmp_path).step == 2 and step.is_dir()
+    whole = checkpoints.load_checkpoint(step)
+    replace = os.replace
+
+    def failing(source: Any, target: Any) -> None:
+        if Path(source).name.startswith(".unfinished"):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(WavdiffError, match="No space left on device.*kept as they were: step-00000002"):
+        checkpoints.save_checkpoint(folder, 2, whole, 1)
+    monkeypatch.undo()
+    assert [path.name for path in folder.iterdir()] == ["step-00000002"]
+
+
+def test_a_model_that_cannot_be_written_stops_no_training(
+    pictures: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(pictures, *SETTINGS)
+    calls = 0
+    save_model = export.save_model
+
+    def failing(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        save_model(*arguments)
+
+    monkeypatch.setattr(export, "save_model", failing)
+    with pytest.warns(UserWarning, match="model .* cannot be written .*No space left.*training goes on"):
+        Trainer(config, tmp_path).run()
+    assert_same_run(whole, tmp_path)
+
+
+def test_a_run_that_went_on_meanwhile_is_not_trained_twice(pictures: Path, tmp_path: Path) -> None:
+    config = tiny(pictures, *SETTINGS)
+    late = Trainer(config, tmp_path)
+    Trainer(config, tmp_path, max_steps=2).run()
+    with pytest.raises(WavdiffError, match="another process has trained here meanwhile"):
+        late.run()
+    assert last(tmp_path)[3]["step"] == 2
+
+
+def test_the_lock_is_not_held_by_children(tmp_path: Path) -> None:
+    with folder_lock(tmp_path):
+        assert is_locked(tmp_path)
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
+        child.start()
+    try:
+        assert not is_locked(tmp_path)
+    finally:
+        child.kill()
+
+
+@pytest.mark.slow
+def test_an_error_in_a_data_worker_is_one_line_and_saves(pictures: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(pictures, data)
+    config = tiny(data, "data.crop=14", "data.workers=1", "training.steps=40", "training.checkpoint_every=100")
+    trainer = Trainer(config, tmp_path / "run")
+    victim = data / trainer.train_source.label(3)  # type: ignore[union-attr]
+    Image.new("L", (8, 8)).save(victim)
+    with pytest.raises(WavdiffError) as caught:
+        trainer.run()
+    assert "crop" in str(caught.value) and victim.name in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1 and "Traceback" not in str(caught.value)
+
+
 def test_the_newest_and_the_best_checkpoint_stay(pictures: Path, tmp_path: Path, monkeypatch: Any) -> None:
     values = iter([0.5, 0.2, 0.4, 0.3, 0.6])
     monkeypatch.setattr("wavdiff.training.loop.mean_loss", lambda numbers, scales: next(values))
@@ -164,7 +268,7 @@ def test_the_newest_and_the_best_checkpoint_stay(pictures: Path, tmp_path: Path,
     Trainer(config, tmp_path).run()
     kept = [path.name for path in list_checkpoints(tmp_path / "checkpoints")]
     assert kept == ["step-00000002", "step-00000004", "step-00000005"]
-    assert last(tmp_path)[3]["best"] == {"step": 2, "heldout_loss": 0.2}
+    assert last(tmp_path)[3]["best"] == {"step": 2, "heldout_loss": 0.2, "scales": ["low", "1", "0"]}
     best = load_file(tmp_path / "checkpoints" / "step-00000002" / "ema.safetensors")
     model = load_weights(tmp_path / "model")
     for name, value in best.items():
@@ -356,7 +460,7 @@ def test_many_such_steps_in_a_row_stop_the_run_with_the_good_state_kept(
         Trainer(config, tmp_path).run()
     message = str(caught.value)
     assert "loss of scale 0 is nan at step 7, after 2 such steps in a row" in message
-    assert "training.learning_rate" in message and len(message.splitlines()) == 2
+    assert "training.learning_rate" in message and len(message.splitlines()) == 1
     assert message.count("/255)") + message.count(" std)") == 4 and (".png (" in message or ".jpg (" in message)
     weights, averages, moments, state = last(tmp_path)
     assert state["step"] == 7 and state["skipped"] == {"0": 4}

@@ -126,9 +126,13 @@ def read_record(out: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise WavdiffError(f"{path} exists and cannot be read ({error}); {_WAY_OUT}") from error
-    if not isinstance(record, dict) or not {"finished", "draws", "seeds"} <= record.keys():
+    right = (
+        isinstance(record, dict) and isinstance(record.get("finished"), bool) and isinstance(record.get("draws"), dict)
+    )
+    seeds = record.get("seeds") if right else None
+    if not seeds or not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
         raise WavdiffError(f"{path} exists and is of a version that did not continue runs; {_WAY_OUT}")
     return record
 

@@ -77,7 +77,9 @@ def write_samples(
         if not plan.complete:
             if show_scales:
                 save_image(out / WALK, walk_picture(_walk(request, cascade, request.seeds[:WALK_IMAGES])))
-            shown = [load_image(out / image_name(seed)).pixels for seed in request.seeds[:SHEET_IMAGES]]
+            height, width = request.size or cascade.image_size
+            most = max(1, min(SHEET_IMAGES, MOST_VALUES // (cascade.channels * height * width)))
+            shown = [load_image(out / image_name(seed)).pixels for seed in request.seeds[:most]]
             save_image(out / SHEET, image_grid(torch.stack(shown)))
             write_record(out, plan.record, finished=True)
         return len(plan.missing)

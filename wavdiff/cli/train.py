@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -74,7 +72,7 @@ def train(
         section["data_dir"] = str(data_dir)
     overrides = list(network_set or []) + ([f"training.steps={steps}"] if steps is not None else [])
     if init is not None:
-        overrides.append(f"training.init={json.dumps(init)}")
+        overrides.append(f"training.init={json.dumps(init, ensure_ascii=False)}")
     resolved = from_mapping(mapping, overrides)
     folder = out or Path("runs") / Path(config).stem
     chosen = [name.strip() for name in scales.split(",") if name.strip()] if scales else None
@@ -131,16 +129,19 @@ def _show_status(folder: Path) -> None:
 @contextmanager
 def _nothing_left(folder: Path) -> Iterator[None]:
     """Where a new run cannot begin, take back the folder that was made for it, and those above it."""
+    from wavdiff.processes import find_processes
+
     places = [folder, *folder.parents]
     made = places[: next(k for k, place in enumerate(places) if place.exists() or place == place.parent)]
     try:
         yield
     except (WavdiffError, OSError):
-        if made and os.path.isdir(folder):
-            shutil.rmtree(folder)
-        for place in made[1:]:
-            with suppress(OSError):  # never made, or no longer empty
-                place.rmdir()
+        if made and find_processes().is_main and folder.is_dir():
+            if {path.name for path in folder.iterdir()} <= {"run.json"}:  # else another process uses it
+                (folder / "run.json").unlink(missing_ok=True)
+            for place in made:
+                with suppress(OSError):  # never made, or not empty
+                    place.rmdir()
         raise
 
 

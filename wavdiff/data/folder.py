@@ -146,7 +146,7 @@ class FolderSource:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over paths, sizes and times of change of these images, as 64 hexadecimal digits."""
+        """SHA-256 over paths and sizes of these images, as 64 hexadecimal digits."""
         return self._index.digest
 
     def _read(self, file: Path) -> np.ndarray:

@@ -167,7 +167,7 @@ def _digest(folder: Path) -> str | None:
     if not folder.is_dir():
         return None
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return digest_of(*((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+    return digest_of(*((file.relative_to(folder).as_posix(), file.stat().st_size) for file in files))
 
 
 def _credit(name: str) -> str:

@@ -97,8 +97,7 @@ class ShardReader:
         self._limit = limit
         self._held = {shard: sum(rank < limit for rank in of.tolist()) for shard, of in ranks.items()}
         self._kept = {shard: len(of) - self._held[shard] for shard, of in ranks.items()}
-        status = [(shard.name, shard.stat().st_size, shard.stat().st_mtime_ns) for shard in self._shards]
-        self.digest = digest_of(limit, *status)
+        self.digest = digest_of(limit, *((shard.name, shard.stat().st_size) for shard in self._shards))
 
     def stream(self, buffer: int) -> "ShardStream":
         """Give the training images."""
@@ -220,6 +219,10 @@ def _webdataset() -> Any:
     return tariterators
 
 
+def _tars(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() == ".tar")
+
+
 def _holds_shards(folder: Path) -> bool:
     """Tell whether tar files lie directly in a folder and no images; of a folder of images, one entry is enough."""
     found = False
@@ -236,9 +239,8 @@ def _find(name: str) -> tuple[list[Path], list[Path]]:
     """Find (shards, shards that are held out as a whole)."""
     folder = Path(name).expanduser()
     if folder.is_dir():
-        inside = sorted(folder.glob("*.tar"))
-        train = sorted((folder / "train").glob("*.tar"))
-        beside = next((found for top in HELDOUT_FOLDERS if (found := sorted((folder / top).glob("*.tar")))), [])
+        inside, train = _tars(folder), _tars(folder / "train")
+        beside = next((found for top in HELDOUT_FOLDERS if (found := _tars(folder / top))), [])
         return (train, beside) if train and beside else (sorted({*inside, *train}), [])
     from webdataset.shardlists import expand_urls
 
@@ -257,7 +259,7 @@ def _count(shards: list[Path]) -> dict[Path, np.ndarray]:
     entries = {}
     for shard in shards:
         status = shard.stat()
-        key = digest_of(shard.resolve(), status.st_size, status.st_mtime_ns)
+        key = digest_of(shard.resolve(), shard.name, status.st_size, status.st_mtime_ns)
         entries[shard] = cache_folder() / "shards" / f"{key}.npy"
     ranks = {shard: read_array(entry, np.dtype(np.uint64)) for shard, entry in entries.items()}
     unknown = [place for place, shard in enumerate(shards) if ranks[shard] is None]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from wavdiff.cascade import WaveletCascade
 from wavdiff.errors import WavdiffError
@@ -98,6 +101,7 @@ def assemble(parts: list[Part], out: Path, overwrite: bool = False) -> dict[str,
         raise WavdiffError(f"--out {out} is not a model; it is not replaced")
     if any(out.resolve() in (part.folder.resolve(), *part.folder.resolve().parents) for part in parts):
         raise WavdiffError(f"--out {out} is one of the parts or holds one; choose another folder")
+    out = out.resolve()
     _check_fit(parts)
     first = parts[0]
     owners: dict[str, Part] = {}
@@ -129,20 +133,24 @@ Joined by `wavdiff assemble` from scales that were trained apart.
 
 sha256 of the weights (safetensors serialisation of the sorted tensors): `{weights_digest(model)}`
 """
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
-    save_model(model, unfinished, card)
+    known = all(owner.trained for owner in owners.values())
     record = {
-        "trained": {name: owner.trained.get(name, 0) for name, owner in owners.items()},
-        "data": first.data,
+        "trained": {name: owner.trained.get(name, 0) for name, owner in owners.items()} if known else {},
+        "data": next((part.data for part in parts if part.data), {}),
     }
-    (unfinished / TRAINING_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    replace_folder(unfinished, out)
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        save_model(model, unfinished, card)
+        (unfinished / TRAINING_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        replace_folder(unfinished, out)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise WavdiffError(f"--out {out} cannot be written ({error})") from error
     return taken
 
 
 def _check_fit(parts: list[Part]) -> None:
-    first = parts[0]
-    for part in parts[1:]:
+    for first, part in itertools.combinations(parts, 2):
         names = first.given, part.given
         for setting in EQUAL_SETTINGS:
             _require_equal(setting, names, first.cascade.config[setting], part.cascade.config[setting])

@@ -65,7 +65,7 @@ def model_card(
         for name in cascade.scale_names
     }
     steps = ", ".join(f"{name}: {count:,}" for name, count in state["trained"].items())
-    numbers = last_heldout(run / "stats.jsonl")
+    numbers = last_heldout(run / "stats.jsonl", state.get("step"))
     tables = "Not measured in this run."
     if numbers:
         tables = (

@@ -65,7 +65,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
             found = {key.rpartition(":")[2]: value for key, value in tensors.items() if key.rpartition(":")[0] == name}
             if found:
                 optimizer.state[parameter] = {
-                    key: value.clone()
+                    key: value.to(parameter.device, copy=True)
                     if key == "step"
                     else value.to(parameter.device).contiguous(
                         memory_format=torch.channels_last if value.ndim == 4 else torch.contiguous_format
@@ -74,14 +74,41 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
                 }
 
 
+def checkpoint_folders(folder: Path) -> list[Path]:
+    """Everything in `folder` that is or was a checkpoint, whole or not, oldest first."""
+    found = [path for path in folder.glob("step-*") if path.is_dir() and path.name[5:].isdecimal()]
+    return sorted(found, key=lambda path: int(path.name[5:]))
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints in `folder` that have all files, oldest first."""
-    complete = [path for path in folder.glob("step-*") if all((path / name).is_file() for name in FILES)]
-    return sorted((path for path in complete if path.name[5:].isdecimal()), key=lambda path: int(path.name[5:]))
+    return [path for path in checkpoint_folders(folder) if all((path / name).is_file() for name in FILES)]
+
+
+def recover_checkpoints(folder: Path) -> None:
+    """Clean up after a process that was killed while it wrote or removed a checkpoint."""
+    for old in folder.glob(".replaced-step-*"):
+        target = folder / old.name.removeprefix(".replaced-")
+        if not target.exists():
+            os.replace(old, target)
+    for leftover in folder.glob(".*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint so that it is there as a whole or not at all."""
+    doomed = path.with_name(f".removed-{path.name}")
+    try:
+        os.replace(path, doomed)
+    except OSError:
+        return
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int, protected: Iterable[int] = ()) -> Path:
     """Write one checkpoint, then remove all but the newest `keep` and the protected ones.
+
+    Those of later steps are removed, too: they are damaged, or the run would have begun at them.
 
     Args:
         folder: of all checkpoints of the run.
@@ -97,11 +124,10 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int, 
         WavdiffError: it cannot be written; the older ones are as they were.
     """
     target = folder / f"step-{step:08d}"
-    unfinished = folder / f".unfinished-{target.name}"
+    unfinished, replaced = folder / f".unfinished-{target.name}", folder / f".replaced-{target.name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".*"):  # of a process that was killed here: one training at a time has this folder
-            shutil.rmtree(leftover, ignore_errors=True)
+        recover_checkpoints(folder)
         unfinished.mkdir()
         digests = {}
         parts = (checkpoint.weights, checkpoint.averaged, checkpoint.moments)
@@ -114,20 +140,24 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int, 
         _write_through(unfinished / "state.json", json.dumps(state, indent=1).encode())
         _sync_folder(unfinished)
         if target.exists():
-            os.replace(target, folder / f".replaced-{target.name}")
+            os.replace(target, replaced)
         os.replace(unfinished, target)
         _sync_folder(folder)
     except OSError as error:
+        if replaced.exists() and not target.exists():
+            os.replace(replaced, target)
         shutil.rmtree(unfinished, ignore_errors=True)
         kept = ", ".join(path.name for path in list_checkpoints(folder)) or "none yet"
         raise WavdiffError(
             f"checkpoint {target} cannot be written ({error.strerror or error}); kept as they were: {kept}"
         ) from error
-    shutil.rmtree(folder / f".replaced-{target.name}", ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
+    found = checkpoint_folders(folder)
+    place = found.index(target)
     stay = {f"step-{number:08d}" for number in protected}
-    for old in list_checkpoints(folder)[:-keep]:
+    for old in (*found[: max(0, place + 1 - keep)], *found[place + 1 :]):
         if old.name not in stay:
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
     return target
 
 
@@ -152,6 +182,8 @@ def _sync_folder(folder: Path) -> None:
         return
     try:
         os.fsync(descriptor)
+    except OSError:  # some file systems cannot
+        pass
     finally:
         os.close(descriptor)
 
@@ -218,7 +250,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
         UserWarning: for every damaged one that is passed over.
     """
     first: WavdiffError | None = None
-    found = list_checkpoints(folder)
+    found = checkpoint_folders(folder)
     for path in reversed(found):
         try:
             checkpoint = load_checkpoint(path)

@@ -24,7 +24,10 @@ class Dashboard:
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(folder), purge_step=purge_step + 1)
+            try:
+                self._writer = SummaryWriter(str(folder), purge_step=purge_step + 1)
+            except OSError as error:
+                warnings.warn(f"no curves: {folder} cannot be written ({error.strerror})", stacklevel=2)
 
     def add_record(self, record: dict[str, Any]) -> None:
         """Every number of a record of stats.jsonl, under the names of its place there."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from wavdiff.cascade import WaveletCascade
@@ -60,9 +61,9 @@ def export_model(
         record = {"trained": state["trained"], "data": data}
         (unfinished / TRAINING_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         replace_folder(unfinished, target)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise WavdiffError(f"model {target} cannot be written ({error.strerror or error})") from error
+        raise WavdiffError(f"model {target} cannot be written ({error})") from error
     return target
 
 

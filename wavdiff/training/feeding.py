@@ -9,6 +9,7 @@ import torch
 
 from wavdiff.config import RunConfig, to_mapping
 from wavdiff.data import Augmentation, ExampleDataset, Images, StatelessBatchSampler, StreamBatchSampler
+from wavdiff.errors import WavdiffError
 from wavdiff.noise import NoiseDistribution
 from wavdiff.training.examples import MicroBatchSampler, TrainingBatch, TrainingExamples
 from wavdiff.training.setup import example_settings
@@ -65,4 +66,8 @@ def training_batches(
         # Else a loader that starts draws from the chance of the step it starts at, and dropout there would differ.
         generator=torch.Generator().manual_seed(training.seed),
     )
-    yield from loader
+    try:
+        yield from loader
+    except WavdiffError as error:
+        # A worker hands its error over as text, with the traceback around the message.
+        raise WavdiffError(str(error).strip().rpartition("WavdiffError: ")[2]) from error

@@ -24,10 +24,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from diffusers.optimization import get_cosine_schedule_with_warmup
@@ -39,12 +39,14 @@ from wavdiff.config import RunConfig, from_mapping, to_mapping, to_yaml
 from wavdiff.data import count_images, heldout_batch, source_digest
 from wavdiff.errors import WavdiffError
 from wavdiff.images import image_grid, save_image
+from wavdiff.processes import LONGEST_WAIT, find_processes
 from wavdiff.training.checkpoints import (
     Checkpoint,
-    list_checkpoints,
+    checkpoint_folders,
     load_checkpoint,
     load_newest,
     optimizer_tensors,
+    recover_checkpoints,
     restore_optimizer,
     save_checkpoint,
 )
@@ -73,6 +75,7 @@ from wavdiff.training.setup import (
 )
 from wavdiff.training.stopping import StopRequest
 
+T = TypeVar("T")
 Report = Callable[[dict[str, Any]], None]
 
 SHEET_IMAGES = 8
@@ -120,14 +123,17 @@ class Trainer:
         self.limits = max_hours, max_steps
         self.train_source, self.heldout_source = open_data(config)
         AcceleratorState._reset_state()  # or a second training in this process could not have another precision
-        unequal = len({training.steps_of(name) for name in ("low", *map(str, range(config.model.levels)))}) > 1
         self.accelerator = Accelerator(
             mixed_precision="bf16" if self._use_bfloat16() else "no",
             gradient_accumulation_steps=training.accumulation,
             cpu=not torch.cuda.is_available(),
-            # A scale that has finished has no gradient: gradients are then waited for only where there are some.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unequal)],
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
         )
+        started = find_processes().count
+        if started != self.accelerator.num_processes:
+            raise WavdiffError(
+                f"training in {started} processes needs accelerate launch or torchrun: srun alone starts them apart"
+            )
         if self.accelerator.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32 where the device has it
         parts = training.accumulation * self.accelerator.num_processes
@@ -141,16 +147,19 @@ class Trainer:
         for name in self.scales:
             if name not in known:
                 raise WavdiffError(f"--scales: {name!r} is not one of {', '.join(known)}")
-        if self.accelerator.is_main_process:  # read before anything is written
-            self.heldout = heldout_batch(
-                self.heldout_source, **example_settings(config), limit=config.data.heldout_limit
-            )
+        self._from_main(self._read_heldout)  # before anything is written
         measured = self._measured()
         self.data = measured["trained_on"]
         self.cascade = build_cascade(config, measured["lowpass_std"], measured["detail_stds"])
-        begins = not list_checkpoints(out / "checkpoints")
+        self._from_main(lambda: recover_checkpoints(out / "checkpoints"))
+        self._found = [path.name for path in checkpoint_folders(out / "checkpoints")]
+        begins = not self._found
         self.based = [name for name in known if name not in self.scales] if base or training.init else []
         if training.init and begins:
+            if standardisation_of(training.init, config) != (measured["lowpass_std"], measured["detail_stds"]):
+                raise WavdiffError(
+                    f"--out {out} was begun without training.init {training.init}; choose another folder"
+                )
             initialise(self.cascade, training.init)
         if base:
             take_scales(self.cascade, self.based, base)
@@ -165,6 +174,9 @@ class Trainer:
         self.best: dict[str, Any] | None = None
         self.stopped: int | None = None
         self._skipped_in_a_row = 0
+        self._complaint = ""
+        self._best_before: dict[str, Any] | None = None
+        self._began = time.monotonic()
         self.optimizer = torch.optim.AdamW(
             [{"params": list(self.cascade.denoiser(name).parameters())} for name in self.scales],
             lr=training.learning_rate,
@@ -185,6 +197,8 @@ class Trainer:
         for average in self.averages.values():
             average.to(self.accelerator.device)
         self._resume()
+        if self.accelerator.num_processes > 1 and len(set(gather_object([self.step]))) > 1:
+            raise WavdiffError(f"--out {out}: the processes see different checkpoints there; they must share it")
         self.schedules = {name: self._schedule(name) for name in self.scales}
         self._set_rates()
         objective = CascadeObjective(self.cascade, self.scales, {*self.trained, *self.based}, training.detail_crop)
@@ -192,7 +206,18 @@ class Trainer:
         if training.compile:
             for name in self.scales:
                 self.cascade.denoiser(name).network.compile()
+        left = {training.steps_of(name) - self.trained.get(name, 0) for name in self.scales}
+        # A scale that has finished has no gradient: gradients are then waited for only where there are some.
+        self.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=len(left) > 1)
         self.objective, self.prepared_optimizer = self.accelerator.prepare(objective, self.optimizer)
+
+    def _from_main(self, work: Callable[[], T]) -> T:
+        """What `work` returns, done by the main process only; where it fails, the others end as well."""
+        return work() if self.accelerator.num_processes == 1 else find_processes().from_main(work)
+
+    def _read_heldout(self) -> None:
+        settings = example_settings(self.config)
+        self.heldout = heldout_batch(self.heldout_source, **settings, limit=self.config.data.heldout_limit)
 
     def _schedule(self, scale: str) -> Callable[[int], float]:
         """Learning rate of a scale, as a part of `learning_rate`, by the steps it has been trained for."""
@@ -234,7 +259,11 @@ class Trainer:
             "images": count_images(self.train_source),
             "digest": source_digest(self.train_source),
         }
-        if self.accelerator.is_main_process and not path.is_file():
+        self._from_main(lambda: self._measure(path, data))
+        return self._read_measured(path, data)
+
+    def _measure(self, path: Path, data: dict[str, Any]) -> None:
+        if not path.is_file():
             init = self.config.training.init
             if init:
                 lowpass_std, detail_stds = standardisation_of(init, self.config)
@@ -244,8 +273,6 @@ class Trainer:
             measured = {"lowpass_std": lowpass_std, "detail_stds": detail_stds, "trained_on": data, **sections}
             self.out.mkdir(parents=True, exist_ok=True)
             _write_text(path, json.dumps(measured, indent=1))
-        self.accelerator.wait_for_everyone()
-        return self._read_measured(path, data)
 
     def _read_measured(self, path: Path, data: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -265,9 +292,11 @@ class Trainer:
                 f"--out {self.out} holds a run with another model.{changed[0]} "
                 f"({before.get(changed[0])!r}, now {comparable[changed[0]]!r}); choose another folder"
             )
-        for key in ("images", "digest"):
+        for key in ("name", "images", "digest"):
             if earlier.get(key) is not None and earlier[key] != data[key]:
-                now = f"{earlier['images']} images then, {data['images']} now" if key == "images" else "other files"
+                now = f"{earlier[key]} images then, {data[key]} now" if key == "images" else "other files"
+                if key == "name":
+                    now = f"it was {earlier[key]}"
                 warnings.warn(
                     f"the data {data['name']} changed since this run began ({now}); it goes on with those of now, "
                     "and n + m steps are no longer n + m steps in one go",
@@ -291,12 +320,21 @@ class Trainer:
                 f"--out {self.out}: checkpoint step-{found.state['step']:08d} does not fit this model ({reason})"
             ) from error
         state = found.state
+        if state.get("standardisation", self._standardisation()) != self._standardisation():
+            raise WavdiffError(
+                f"{self.out / 'run.json'} is damaged (its rms values are not those of the checkpoints, "
+                f"{state['standardisation']})"
+            )
         self.step, self.trained = state["step"], state["trained"]
         self.images_seen, self.seconds = state["images_seen"], state["seconds"]
         self.recent = Recent(state.get("recent"))
         self.skipped, self.best = state.get("skipped", {}), state.get("best")
+        self._skipped_in_a_row = state.get("skipped_in_a_row", 0)
         for name, average in self.averages.items():
             average.optimization_step = self.trained.get(name, 0) - self.skipped.get(name, 0)
+
+    def _standardisation(self) -> list[float]:
+        return [self.cascade.denoiser(name).std for name in self.cascade.scale_names]
 
     def _shadows(self) -> dict[str, Tensor]:
         """The averaged weights by parameter name; no copies."""
@@ -315,16 +353,9 @@ class Trainer:
             WavdiffError: another process trains in this folder; too many steps without a finite loss; the last
                 checkpoint cannot be written.
         """
-        main = self.accelerator.is_main_process
         with contextlib.ExitStack() as stack:
-            if main:
-                stack.enter_context(folder_lock(self.out))
-                recover_folder(self.out / "model")
-                forget_records_after(self.out / "stats.jsonl", self.step)
-                _write_text(self.out / "config.yaml", to_yaml(self.config))
-                self.dashboard = Dashboard(self.out / "tensorboard", purge_step=self.step)
-                stack.callback(self.dashboard.close)
-            request = stack.enter_context(StopRequest(*self.limits))
+            self._from_main(lambda: self._take_folder(stack))
+            request = stack.enter_context(StopRequest(*self.limits, began=self._began))
             try:
                 self._train(request)
                 self.accelerator.wait_for_everyone()
@@ -337,10 +368,21 @@ class Trainer:
         self.accelerator.end_training()
         return self.out / "model"
 
+    def _take_folder(self, stack: contextlib.ExitStack) -> None:
+        """What the main process does with the folder before the first step."""
+        stack.enter_context(folder_lock(self.out))
+        if [path.name for path in checkpoint_folders(self.out / "checkpoints")] != self._found:
+            raise WavdiffError(f"--out {self.out}: another process has trained here meanwhile; run the command again")
+        recover_folder(self.out / "model")
+        forget_records_after(self.out / "stats.jsonl", self.step)
+        _write_text(self.out / "config.yaml", to_yaml(self.config))
+        self.dashboard = Dashboard(self.out / "tensorboard", purge_step=self.step)
+        stack.callback(self.dashboard.close)
+
     def _train(self, request: StopRequest) -> None:
         training = self.config.training
         if not self.active:  # nothing to train: the model is written again, should it have been lost
-            self._save(last=True)
+            self._from_main(self._export)
             return
         batches = training_batches(
             self.config,
@@ -354,7 +396,12 @@ class Trainer:
         while self.active:
             self.objective.train()
             self.plain_objective.active = self.active
-            outcome, code = self._optimise(batches, request.code(self.step + 1 - began))
+            try:
+                outcome, code = self._optimise(batches, lambda: request.code(self.step + 1 - began))
+            except WavdiffError:  # an image that cannot become an example
+                if self.accelerator.num_processes == 1 and self.step > began:
+                    self._save(last=True)
+                raise
             now = time.perf_counter()
             outcome.seconds, last = now - last, now
             self.seconds += outcome.seconds
@@ -374,7 +421,9 @@ class Trainer:
             if self.step % training.checkpoint_every == 0 or done or better or stop or given_up:
                 self._save(last=bool(done or stop or given_up))
             if given_up:
-                raise WavdiffError(self._complaint)
+                if self.accelerator.is_main_process:
+                    raise WavdiffError(self._complaint)
+                raise SystemExit(1)
             if stop:
                 self.stopped = stop
                 return
@@ -391,14 +440,15 @@ class Trainer:
         self._set_rates()
         return self.active != before
 
-    def _optimise(self, batches: Iterator[Any], code: int) -> tuple[StepOutcome, int]:
-        """One optimiser step; returns what happened and the stop code on which all processes agree."""
+    def _optimise(self, batches: Iterator[Any], ask: Callable[[], int]) -> tuple[StepOutcome, int]:
+        """One optimiser step; returns what happened and the stop code (of `ask`) on which all processes agree."""
         training, device = self.config.training, self.accelerator.device
         torch.manual_seed(_step_seed(training.seed, self.step, self.accelerator.process_index))
         totals: dict[str, float] = {}
         classes: dict[str, list[float]] = {}
         norms: dict[str, float] = {}
-        waited = 0.0
+        waited, code = 0.0, 0
+        images: list[tuple[bool, str]] = []
         for _ in range(training.accumulation):
             before = time.perf_counter()
             batch = next(batches)
@@ -407,6 +457,8 @@ class Trainer:
             with self.accelerator.accumulate(self.objective):
                 losses = self.objective(batch)
                 self.accelerator.backward(torch.stack(list(losses.values())).sum())
+                if not all(bool(loss.isfinite()) for loss in losses.values()):
+                    images += self._named(batch)
                 for name, loss in losses.items():
                     totals[name] = totals.get(name, 0.0) + float(loss.detach()) / training.accumulation
                     sums = class_sums(*(part.float().cpu() for part in self.plain_objective.examples[name]))
@@ -418,7 +470,7 @@ class Trainer:
                                 self.cascade.denoiser(name).parameters(), training.gradient_clip
                             )
                         )
-                    totals, classes, code = self._agree(totals, classes, code)
+                    totals, classes, code = self._agree(totals, classes, ask())
                     skipped = [name for name in totals if not math.isfinite(totals[name] + norms[name])]
                     for name in skipped:
                         for parameter in self.cascade.denoiser(name).parameters():
@@ -426,7 +478,10 @@ class Trainer:
                 self.prepared_optimizer.step()
                 self.prepared_optimizer.zero_grad()
         if skipped:
-            self._complaint = self._describe(skipped, totals, norms, batch)
+            images = images or self._named(batch)
+            if self.accelerator.num_processes > 1:
+                images = gather_object(images)
+            self._complaint = self._describe(skipped, totals, norms, images)
         for name in totals:
             if name not in skipped:
                 self.averages[name].step(self.cascade.denoiser(name).parameters())
@@ -457,22 +512,33 @@ class Trainer:
         codes = [value for _, value in rows]
         return means, joined, max(codes) or min(codes)
 
-    def _describe(self, skipped: list[str], totals: dict[str, float], norms: dict[str, float], batch: Any) -> str:
-        """Two lines about a step from which nothing could be learned."""
+    def _named(self, batch: Any) -> list[tuple[bool, str]]:
+        """Of every example, whether its losses are finite, and its image's name and noise level."""
+        bad = torch.zeros(len(batch["label"]), dtype=torch.bool)
+        for _, losses in self.plain_objective.examples.values():
+            bad |= ~losses[: len(bad)].isfinite().cpu()
+        named = []
+        for place, label in enumerate(batch["label"]):
+            if batch["denoising"][place]:
+                level = f"noise {255 * float(batch['image_level'][place]) / 2:.1f}/255"
+            else:
+                level = "noise of " + "/".join(f"{float(value):.3g}" for value in batch["levels"][place]) + " std"
+            named.append((not bool(bad[place]), f"{label} ({level})"))
+        return named
+
+    def _describe(
+        self, skipped: list[str], totals: dict[str, float], norms: dict[str, float], images: list[tuple[bool, str]]
+    ) -> str:
+        """What to say of a step from which nothing could be learned."""
         name = skipped[0]
         what, value = ("loss", totals[name]) if not math.isfinite(totals[name]) else ("gradient norm", norms[name])
-        images = []
-        for label, denoising, image_level, levels in zip(
-            batch["label"], batch["denoising"].tolist(), batch["image_level"].tolist(), batch["levels"], strict=True
-        ):
-            level = f"{255 * image_level / 2:.1f}/255" if denoising else f"{float(levels[_place(name)]):.3g} std"
-            images.append(f"{label} ({level})")
-        more = f" and {len(images) - NAMED_IMAGES} more" if len(images) > NAMED_IMAGES else ""
+        guilty = [text for finite, text in images if not finite] or [text for _, text in images]
+        more = f" and {len(guilty) - NAMED_IMAGES} more" if len(guilty) > NAMED_IMAGES else ""
         return (
             f"training: the {what} of scale {name} is {value} at step {self.step + 1}, after {self._skipped_in_a_row} "
-            f"such steps in a row; nothing was learned from them, the weights before them are kept. Images and noise "
-            f"levels: {', '.join(images[:NAMED_IMAGES])}{more}.\n"
-            f"Look at these images, or try a smaller training.learning_rate than {self.config.training.learning_rate:g}"
+            f"such steps in a row; nothing was learned from them, the weights before them are kept. Images: "
+            f"{', '.join(guilty[:NAMED_IMAGES])}{more}. "
+            f"Look at them, or try a smaller training.learning_rate than {self.config.training.learning_rate:g}"
         )
 
     @contextmanager
@@ -507,9 +573,11 @@ class Trainer:
         with self.averaged() as cascade:
             numbers = heldout_numbers(cascade, self.heldout)
         value = mean_loss(numbers, self.scales)
-        better = math.isfinite(value) and (self.best is None or value < self.best["heldout_loss"])
+        best = self.best if self.best and self.best.get("scales", self.scales) == self.scales else None
+        better = math.isfinite(value) and (best is None or value < best["heldout_loss"])
         if better:
-            self.best = {"step": self.step, "heldout_loss": value}
+            self._best_before = self.best
+            self.best = {"step": self.step, "heldout_loss": value, "scales": self.scales}
         self._log({"heldout": numbers, "heldout_loss": value, "best": self.best})
         return better
 
@@ -546,50 +614,68 @@ class Trainer:
         self.dashboard.add_picture("samples (raw above, averaged below)", grid, self.step)
 
     def _save(self, last: bool) -> None:
-        """Write a checkpoint and the model; what goes wrong before the last one is a warning, and training goes on."""
-        if not self.accelerator.is_main_process:
-            return
-        averaged = {name: shadow.detach().cpu().clone() for name, shadow in self._shadows().items()}
-        state = {
-            "images_seen": self.images_seen,
-            "seconds": self.seconds,
-            "trained": self.trained,
-            "skipped": self.skipped,
-            "best": self.best,
-            "recent": self.recent.state(),
-        }
+        """Write a checkpoint and the model; what goes wrong before the last one is a warning, and training goes on.
+
+        All processes come here for the last one.
+        """
+        if last:
+            self._from_main(self._write)
+        elif self.accelerator.is_main_process:
+            try:
+                self._write()
+            except WavdiffError as error:
+                if self.best and self.best["step"] == self.step:  # it has no checkpoint
+                    self.best = self._best_before
+                warnings.warn(f"{error}; training goes on", stacklevel=2)
+
+    def _write(self) -> None:
+        state = self._state()
         weights = cast(torch.nn.Module, self.cascade).state_dict()
         moments = optimizer_tensors(self.optimizer, self.names)
         protected = [self.best["step"]] if self.best else []
-        folder = self.out / "checkpoints"
-        try:
-            save_checkpoint(
-                folder,
-                self.step,
-                Checkpoint(weights, averaged, moments, state),
-                self.config.training.keep_checkpoints,
-                protected,
-            )
-            best = folder / f"step-{protected[0]:08d}" if protected else None
-            if self.config.training.export == "best" and best is not None and best.is_dir():
-                averaged = load_checkpoint(best).averaged
-            sources = self.train_source, self.heldout_source
-            export_model(self.cascade, averaged, self.config, sources, state, self.data, self.out)
-        except WavdiffError as error:
-            if last:
-                raise
-            warnings.warn(f"{error}; training goes on", stacklevel=2)
+        save_checkpoint(
+            self.out / "checkpoints",
+            self.step,
+            Checkpoint(weights, self._averaged_weights(), moments, state),
+            self.config.training.keep_checkpoints,
+            protected,
+        )
+        self._export()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "images_seen": self.images_seen,
+            "seconds": self.seconds,
+            "trained": self.trained,
+            "scales": self.scales,
+            "standardisation": self._standardisation(),
+            "skipped": self.skipped,
+            "skipped_in_a_row": self._skipped_in_a_row,
+            "best": self.best,
+            "recent": self.recent.state(),
+        }
+
+    def _averaged_weights(self) -> dict[str, Tensor]:
+        return {name: shadow.detach().cpu().clone() for name, shadow in self._shadows().items()}
+
+    def _export(self) -> None:
+        """Write the model: the last averaged weights, or the best ones."""
+        averaged, state = self._averaged_weights(), self._state()
+        if self.config.training.export == "best" and self.best and self.best["step"] != self.step:
+            try:
+                best = load_checkpoint(self.out / "checkpoints" / f"step-{self.best['step']:08d}")
+                averaged, state = best.averaged, best.state
+            except WavdiffError as error:
+                warnings.warn(f"the model is the last one, not the best: {error}", stacklevel=2)
+        export_model(
+            self.cascade, averaged, self.config, (self.train_source, self.heldout_source), state, self.data, self.out
+        )
 
 
 def _to(value: Any, device: torch.device) -> Any:
     if not isinstance(value, Tensor):
         return value
     return value.to(device, memory_format=torch.channels_last) if value.ndim == 4 else value.to(device)
-
-
-def _place(scale: str) -> int:
-    """Where the noise level of a scale stands in an example's `levels`."""
-    return -1 if scale == "low" else int(scale)
 
 
 def _due(every: int, step: int, done: bool) -> bool:
@@ -599,5 +685,8 @@ def _due(every: int, step: int, done: bool) -> bool:
 def _write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(unfinished, path)

@@ -120,8 +120,10 @@ class Recent:
 
 def append_record(path: Path, record: dict[str, Any]) -> None:
     """Add one line to `stats.jsonl`."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    with path.open("a+b") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        broken = file.read(1) not in (b"", b"\n")  # a line that a full disk cut off
+        file.write(((b"\n" if broken else b"") + json.dumps(record).encode()) + b"\n")
 
 
 def forget_records_after(path: Path, step: int) -> None:

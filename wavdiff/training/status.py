@@ -28,6 +28,7 @@ class RunStatus:
         best: step and mean held-out loss of the best one, or None.
         damaged: what is wrong with newer checkpoints.
         running: whether a process trains in the folder now.
+        chosen: scales that the last call trained; empty where that is not recorded.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class RunStatus:
     best: dict[str, Any] | None = None
     damaged: list[str] = field(default_factory=list)
     running: bool = False
+    chosen: list[str] = field(default_factory=list)
 
     @property
     def scales(self) -> list[str]:
@@ -48,7 +50,8 @@ class RunStatus:
     @property
     def finished(self) -> bool:
         """Whether every scale has been trained for its number of steps."""
-        return all(self.trained.get(name, 0) >= self.config.training.steps_of(name) for name in self.scales)
+        chosen = self.chosen or self.scales
+        return all(self.trained.get(name, 0) >= self.config.training.steps_of(name) for name in chosen)
 
 
 def read_status(folder: Path) -> RunStatus:
@@ -69,6 +72,7 @@ def read_status(folder: Path) -> RunStatus:
             status.damaged.append(str(error))
             continue
         status.trained, status.step = state["trained"], state["step"]
+        status.chosen = state.get("scales", [])
         status.skipped, status.best = state.get("skipped", {}), state.get("best")
         break
     return status

@@ -17,12 +17,15 @@ class StopRequest:
     Args:
         max_hours: ask for an end after so long, or None.
         max_steps: ask for an end after so many steps in this call, or None.
+        began: when the call began, by `time.monotonic`; None: now.
     """
 
-    def __init__(self, max_hours: float | None = None, max_steps: int | None = None) -> None:
+    def __init__(
+        self, max_hours: float | None = None, max_steps: int | None = None, began: float | None = None
+    ) -> None:
         self.max_hours, self.max_steps = max_hours, max_steps
         self.number: int | None = None
-        self._began = time.monotonic()
+        self._began = time.monotonic() if began is None else began
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
