@@ -80,6 +80,7 @@ def model_card(
         )
     known = count_images(train)
     count = "a stream of" if known is None else f"{known:,}"
+    init = f" It began with the weights of {config.training.init}." if config.training.init else ""
     versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     return f"""---
 library_name: diffusers
@@ -97,7 +98,7 @@ A wavelet cascade of score networks, trained by `wavdiff train` with the configu
 {cascade.multiply_adds_per_pixel():,.0f} multiply-adds per pixel for one pass of all networks.
 - **Training:** optimiser steps by scale: {steps}; batch {config.training.batch_size}; \
 {state["images_seen"]:,} images seen; {state["seconds"] / 60:.1f} minutes in training steps, \
-{torch.get_num_threads()} CPU thread(s), {platform.machine()}.
+{torch.get_num_threads()} CPU thread(s), {platform.machine()}.{init}
 - **Versions:** Python {platform.python_version()}, {versions}.
 - **sha256 of the weights** ({config.training.save_dtype}, safetensors serialisation of the sorted tensors): \
 `{weights_digest(cascade, getattr(torch, config.training.save_dtype))}`
