@@ -1,6 +1,6 @@
 """How fast training examples come from a folder of many small files, and whether training waits for them.
 
-Makes a temporary folder of `--files` gray PNG pictures and times
+Makes a temporary folder of `--files` gray PNG pictures (1,000 different ones, the others are links to them) and times
 
     first start      the index is built: every file is opened once
     later start      the index is checked: the folder is walked through
@@ -8,7 +8,8 @@ Makes a temporary folder of `--files` gray PNG pictures and times
     waiting          part of a real run's training steps that is spent in waiting for the next batch
 
     python benchmarks/data_loading.py
-    python benchmarks/data_loading.py --files 2000 --steps 20 --set training.batch_size=16
+    python benchmarks/data_loading.py --side 96 --config faces --steps 12
+    python benchmarks/data_loading.py --data faces --config faces --steps 12
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from wavdiff.config import RunConfig, from_mapping, read_mapping
 from wavdiff.data import open_source
 from wavdiff.training.feeding import training_batches
 from wavdiff.training.loop import Trainer
+from wavdiff.training.records import StepOutcome
 
 PER_FOLDER = 1000
 
@@ -39,6 +41,9 @@ def write_pictures(folder: Path, count: int, side: int) -> None:
         place = folder / f"{number // PER_FOLDER:05d}"
         if number % PER_FOLDER == 0:
             place.mkdir()
+        if number >= PER_FOLDER:
+            os.link(folder / "00000" / f"{number % PER_FOLDER:08d}.png", place / f"{number:08d}.png")
+            continue
         coarse = generator.integers(0, 256, size=(side // 8, side // 8), dtype=np.uint8)
         Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(place / f"{number:08d}.png")
 
@@ -68,13 +73,12 @@ class WatchedTrainer(Trainer):
         self.waits: list[float] = []
         self.steps: list[float] = []
 
-    def _optimise(self, batches: Iterator[Any]) -> dict[str, Any]:
-        timed = TimedBatches(batches)
+    def _optimise(self, batches: Iterator[Any], ask: Callable[[], int]) -> tuple[StepOutcome, int]:
         started = time.perf_counter()
-        record = super()._optimise(timed)
+        outcome, code = super()._optimise(batches, ask)
         self.steps.append(time.perf_counter() - started)
-        self.waits.append(sum(timed.seconds))
-        return record
+        self.waits.append(outcome.waited)
+        return outcome, code
 
 
 def measure(config: RunConfig, out: Path, batches: int) -> None:
@@ -99,7 +103,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of the training")
     parser.add_argument("--config", default="tiny", help="preset or YAML file of the training")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="SECTION.NAME=VALUE")
+    parser.add_argument("--data", help="measure this source instead of making a folder")
     request = parser.parse_args()
+    if request.data:
+        with tempfile.TemporaryDirectory() as temporary:
+            compare_workers(request, request.data, Path(temporary))
+        return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "pictures"
         folder.mkdir()
@@ -113,11 +122,16 @@ def main() -> None:
             open_source(str(folder), "train")
             grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
             print(f"{what} start: {seconds_since(started)}, peak memory of the process grew by {grown:.0f} MB")
-        for workers in (0, 2):
-            quiet = [f"training.{name}_every=0" for name in ("evaluate", "sample")]
-            changes = [f"data.name={folder}", f"data.workers={workers}", f"training.steps={request.steps}", *quiet]
-            config = from_mapping(read_mapping(request.config), [*request.overrides, *changes])
-            measure(config, Path(temporary) / f"run-{workers}", request.batches)
+        compare_workers(request, str(folder), Path(temporary))
+
+
+def compare_workers(request: argparse.Namespace, data: str, place: Path) -> None:
+    for workers in (0, 2):
+        quiet = [f"training.{name}_every=0" for name in ("evaluate", "sample")]
+        changes = [f"data.name={data}", f"data.workers={workers}", f"training.steps={request.steps}", *quiet]
+        changes.append("training.scale_steps={}")
+        config = from_mapping(read_mapping(request.config), [*request.overrides, *changes])
+        measure(config, place / f"run-{workers}", request.batches)
 
 
 def seconds_since(started: float) -> str:

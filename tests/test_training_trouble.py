@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,22 @@ SETTINGS = (
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """A forked process hangs in the thread pool of its parent, and other numbers of threads round differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def in_child(work: Callable[[], None]) -> int | None:
     """Run `work` in a forked process; returns its exit code, negative for the number of a signal."""
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
     child.join(120)
+    if child.exitcode is None:
+        child.kill()
     return child.exitcode
 
 
