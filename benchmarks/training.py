@@ -111,8 +111,8 @@ def face_batches(split: str, seed: int) -> Iterator[Batch]:
 
 def prepare_step(
     network: nn.Module, batches: Iterator[Batch], *, fast: bool, rate: float = 1e-4
-) -> tuple[Callable[[], float], list[Tensor]]:
-    """Return a function that takes one training step and returns its seconds, and the averaged weights."""
+) -> Callable[[], float]:
+    """Return a function that takes one training step and returns its seconds."""
     parameters: list[Tensor] = list(network.parameters())
     layout = torch.channels_last if fast else torch.contiguous_format
     network.to(memory_format=layout)  # type: ignore[call-overload]
@@ -136,14 +136,12 @@ def prepare_step(
                     mean.lerp_(parameter, 1.0 - EMA_DECAY)
         return time.perf_counter() - start
 
-    return step, average
+    return step
 
 
 @torch.no_grad()
-def heldout_loss(network: nn.Module, average: list[Tensor]) -> float:
-    """Return the mean squared error of the averaged weights on 8 batches of held-out faces, in float32."""
-    for parameter, mean in zip(network.parameters(), average, strict=True):
-        parameter.copy_(mean)
+def heldout_loss(network: nn.Module) -> float:
+    """Return the mean squared error on 8 batches of held-out faces, in float32."""
     batches = face_batches("heldout", 1)
     errors = []
     for _ in range(8):
@@ -158,10 +156,10 @@ def learn(name: str, receptive_field: int, steps: int) -> None:
     for fast in (False, True):
         torch.manual_seed(0)
         network = build_network(name, receptive_field)
-        step, average = prepare_step(network, face_batches("train", 0), fast=fast, rate=5e-4)
+        step = prepare_step(network, face_batches("train", 0), fast=fast, rate=5e-4)
         for _ in range(steps):
             step()
-        losses[fast] = heldout_loss(network.float(), average)
+        losses[fast] = heldout_loss(network.float())
     change = 100 * (losses[True] / losses[False] - 1)
     print(
         f"held-out loss after {steps} steps: float32 {losses[False]:.5f}, bfloat16 {losses[True]:.5f} ({change:+.2f} %)"
@@ -261,7 +259,7 @@ def main() -> None:
     steps = {
         name: prepare_step(
             build_network(options.network, options.receptive_field), random_batches(), fast=name == "fast"
-        )[0]
+        )
         for name in ("plain", "fast")
     }
     seconds: dict[str, list[float]] = {name: [] for name in steps}
