@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sized
+from collections.abc import Generator, Sized
 
 import torch
 
@@ -15,18 +15,14 @@ from wavdiff.training.examples import MicroBatchSampler, TrainingBatch, Training
 from wavdiff.training.setup import example_settings
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; the parent finishes its step, and its workers must live so long.
-
-    A worker whose parent is gone ends by itself.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _leave_ctrl_c_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; the parent finishes its step, and its workers must live so long."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def training_batches(
     config: RunConfig, source: Images, *, start: int, stop: int, rank: int = 0, processes: int = 1
-) -> Iterator[TrainingBatch]:
+) -> Generator[TrainingBatch, None, None]:
     """Micro-batches of one process, a function of the step alone.
 
     Args:
@@ -62,7 +58,7 @@ def training_batches(
         batch_sampler=MicroBatchSampler(order, training.accumulation, rank, processes),
         num_workers=config.data.workers,
         persistent_workers=False,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=_leave_ctrl_c_to_the_parent,
         # Else a loader that starts draws from the chance of the step it starts at, and dropout there would differ.
         generator=torch.Generator().manual_seed(training.seed),
     )

@@ -21,7 +21,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -380,7 +380,6 @@ class Trainer:
         stack.callback(self.dashboard.close)
 
     def _train(self, request: StopRequest) -> None:
-        training = self.config.training
         if not self.active:  # nothing to train: the model is written again, should it have been lost
             self._from_main(self._export)
             return
@@ -392,12 +391,24 @@ class Trainer:
             rank=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
         )
+        with contextlib.closing(batches):  # ends its workers
+            self._take_steps(batches, request)
+
+    def _take_steps(self, batches: Generator[Any, None, None], request: StopRequest) -> None:
+        training = self.config.training
         began, last = self.step, time.perf_counter()
         while self.active:
             self.objective.train()
             self.plain_objective.active = self.active
             try:
                 outcome, code = self._optimise(batches, lambda: request.code(self.step + 1 - began))
+            except RuntimeError as error:
+                # SIGTERM to a whole group of processes ends the data workers before the step.
+                if self.accelerator.num_processes > 1 or not request.number or "DataLoader worker" not in str(error):
+                    raise
+                self.stopped = request.number
+                self._save(last=True)
+                return
             except WavdiffError:  # an image that cannot become an example
                 if self.accelerator.num_processes == 1 and self.step > began:
                     self._save(last=True)
