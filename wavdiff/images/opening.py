@@ -5,7 +5,7 @@ enormous is a decompression bomb. Pillow refuses any picture over 179 megapixels
 larger than that today. Here such a picture may have up to 2 gigapixels, if its file holds at least one byte for 5000 of
 them (a blank page as PNG or TIFF has one for about 1000, a photograph one for 1 to 20). From 16 megapixels on one byte
 for 100,000 is asked for, which a blank page in black and white has as well: a header of a hundred bytes that promises
-170 megapixels is refused before memory is given to them, and hours.
+17 megapixels is refused before memory is given to them, and hours.
 """
 
 import logging

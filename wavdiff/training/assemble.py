@@ -5,20 +5,17 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from wavdiff.cascade import WaveletCascade
 from wavdiff.errors import WavdiffError
-from wavdiff.pipeline import find_model, load_cascade, save_model
+from wavdiff.pipeline import find_model, load_cascade
 from wavdiff.training.card import weights_digest
-from wavdiff.training.export import TRAINING_RECORD, replace_folder
+from wavdiff.training.export import TRAINING_RECORD, write_model
 from wavdiff.training.growth import start_from
 
 EQUAL_SETTINGS = ("wavelet", "channels", "image_size", "conditioning_augmentation")
@@ -138,14 +135,7 @@ sha256 of the weights (safetensors serialisation of the sorted tensors): `{weigh
         "trained": {name: owner.trained.get(name, 0) for name, owner in owners.items()} if known else {},
         "data": next((part.data for part in parts if part.data), {}),
     }
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        save_model(model, unfinished, card)
-        (unfinished / TRAINING_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        replace_folder(unfinished, out)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise WavdiffError(f"--out {out} cannot be written ({error})") from error
+    write_model(model, out, card, record)
     return taken
 
 

@@ -54,17 +54,28 @@ def export_model(
     dtype = getattr(torch, config.training.save_dtype)
     _cast(_cast(model, dtype), torch.float32)  # the card speaks of the weights as they are stored
     card = model_card(config, model, *sources, state, out)
-    target, unfinished = out / "model", out / ".unfinished-model"
+    record = {"trained": state["trained"], "data": data}
+    write_model(_cast(model, dtype), out / "model", card, record, to_yaml(config))
+    return out / "model"
+
+
+def write_model(
+    model: WaveletCascade, target: Path, card: str, record: dict[str, Any], configuration: str | None = None
+) -> None:
+    """Write a model folder with the record of what was trained on what, complete before it is in its place.
+
+    Raises:
+        WavdiffError: it cannot be written; the older one is as it was.
+    """
+    unfinished = target.with_name(f".unfinished-{target.name}")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
-        save_model(_cast(model, dtype), unfinished, card, to_yaml(config))
-        record = {"trained": state["trained"], "data": data}
+        save_model(model, unfinished, card, configuration)
         (unfinished / TRAINING_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         replace_folder(unfinished, target)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise WavdiffError(f"model {target} cannot be written ({error})") from error
-    return target
 
 
 def replace_folder(fresh: Path, target: Path) -> None:
