@@ -34,18 +34,19 @@ def written_whole(target: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-        with suppress(OSError):  # some file systems cannot
-            _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
-        raise WavdiffError(f"{target}: the picture cannot be written: {error.strerror or error}") from error
+        raise WavdiffError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):  # gone after the move, or never made
             temporary.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system and the file system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

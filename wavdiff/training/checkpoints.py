@@ -23,6 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from wavdiff.errors import WavdiffError
+from wavdiff.images.atomic import sync_folder
 
 VERSION = 2
 """Of the layout. Version 1 (wavdiff 0.1 and 0.2) had no checksums; it is read as well."""
@@ -138,11 +139,11 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int, 
         state = {"version": VERSION, "step": step, **checkpoint.state, "sha256": digests}
         digests["state.json"] = _state_digest(state)
         _write_through(unfinished / "state.json", json.dumps(state, indent=1).encode())
-        _sync_folder(unfinished)
+        sync_folder(unfinished)
         if target.exists():
             os.replace(target, replaced)
         os.replace(unfinished, target)
-        _sync_folder(folder)
+        sync_folder(folder)
     except OSError as error:
         if replaced.exists() and not target.exists():
             os.replace(replaced, target)
@@ -172,20 +173,6 @@ def _write_through(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, where the system lets folders be synced."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:  # some file systems cannot
-        pass
-    finally:
-        os.close(descriptor)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

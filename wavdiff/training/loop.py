@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -39,6 +38,7 @@ from wavdiff.config import RunConfig, from_mapping, to_mapping, to_yaml
 from wavdiff.data import count_images, heldout_batch, source_digest
 from wavdiff.errors import WavdiffError
 from wavdiff.images import image_grid, save_image
+from wavdiff.images.atomic import written_whole
 from wavdiff.processes import LONGEST_WAIT, find_processes
 from wavdiff.training.checkpoints import (
     Checkpoint,
@@ -271,8 +271,8 @@ class Trainer:
                 lowpass_std, detail_stds = measure_rms(self.train_source, self.config)
             sections = {key: to_mapping(self.config)[key] for key in ("model", "data")}
             measured = {"lowpass_std": lowpass_std, "detail_stds": detail_stds, "trained_on": data, **sections}
-            self.out.mkdir(parents=True, exist_ok=True)
-            _write_text(path, json.dumps(measured, indent=1))
+            with written_whole(path) as file:
+                file.write(json.dumps(measured, indent=1).encode())
 
     def _read_measured(self, path: Path, data: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -375,7 +375,8 @@ class Trainer:
             raise WavdiffError(f"--out {self.out}: another process has trained here meanwhile; run the command again")
         recover_folder(self.out / "model")
         forget_records_after(self.out / "stats.jsonl", self.step)
-        _write_text(self.out / "config.yaml", to_yaml(self.config))
+        with written_whole(self.out / "config.yaml") as file:
+            file.write(to_yaml(self.config).encode())
         self.dashboard = Dashboard(self.out / "tensorboard", purge_step=self.step)
         stack.callback(self.dashboard.close)
 
@@ -691,13 +692,3 @@ def _to(value: Any, device: torch.device) -> Any:
 
 def _due(every: int, step: int, done: bool) -> bool:
     return bool(every) and (step % every == 0 or done)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)

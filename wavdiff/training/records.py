@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from wavdiff.images.atomic import written_whole
+
 LEVEL_EDGES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Where the classes of noise levels meet, standardised units."""
 LEVEL_NAMES = (
@@ -132,9 +134,8 @@ def forget_records_after(path: Path, step: int) -> None:
         return
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     kept = "".join(line + "\n" for line in lines if _step_of(line) <= step)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(kept, encoding="utf-8")
-    os.replace(unfinished, path)
+    with written_whole(path) as file:
+        file.write(kept.encode())
 
 
 def _step_of(line: str) -> float:
