@@ -268,6 +268,7 @@ def test_an_error_in_a_data_worker_is_one_line_and_saves(pictures: Path, tmp_pat
         trainer.run()
     assert "crop" in str(caught.value) and victim.name in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1 and "Traceback" not in str(caught.value)
+    assert not multiprocessing.active_children()  # although `caught` keeps the frames, and so the loader, alive
 
 
 def test_the_newest_and_the_best_checkpoint_stay(pictures: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -545,6 +546,35 @@ def test_the_command_says_how_to_go_on_after_a_signal(pictures: Path, tmp_path: 
     assert "Traceback" not in error
     step = load_newest(tmp_path / "run" / "checkpoints")
     assert step is not None and f"after step {step.state['step']} of 100000" in error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_job_ends_like_one_to_the_trainer(
+    pictures: Path, tmp_path: Path, whole: Path, number: signal.Signals
+) -> None:
+    """A scheduler or a terminal signals the data workers too; they are needed until the end of the step."""
+    settings = (*SETTINGS, "data.workers=2")
+    folder, error = tmp_path / "run", tmp_path / "error"
+
+    def work() -> None:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        def send(record: dict[str, Any]) -> None:
+            if record["step"] == 4:
+                os.killpg(0, number)
+
+        with open(error, "w") as file:
+            os.dup2(file.fileno(), 2)
+            trainer = Trainer(tiny(pictures, *settings), folder, report=send)
+            trainer.run()
+        assert trainer.stopped == number
+
+    assert in_child(work) == 0, error.read_text()
+    assert last(folder)[3]["step"] in (4, 5) and "worker" not in error.read_text()
+    Trainer(tiny(pictures, *settings), folder).run()
+    assert_same_run(whole, folder)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Generator, Sized
+from typing import Any
 
 import torch
 
@@ -15,9 +16,13 @@ from wavdiff.training.examples import MicroBatchSampler, TrainingBatch, Training
 from wavdiff.training.setup import example_settings
 
 
-def _leave_ctrl_c_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal; the parent finishes its step, and its workers must live so long."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal, SIGTERM often all of a job; the parent finishes its step first.
+
+    So its workers must live so long. They end when the batches are closed, or by themselves when the parent is gone.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def training_batches(
@@ -58,12 +63,30 @@ def training_batches(
         batch_sampler=MicroBatchSampler(order, training.accumulation, rank, processes),
         num_workers=config.data.workers,
         persistent_workers=False,
-        worker_init_fn=_leave_ctrl_c_to_the_parent,
+        worker_init_fn=_leave_signals_to_the_parent,
         # Else a loader that starts draws from the chance of the step it starts at, and dropout there would differ.
         generator=torch.Generator().manual_seed(training.seed),
     )
+    iterator = iter(loader)
     try:
-        yield from loader
+        yield from iterator
     except WavdiffError as error:
         # A worker hands its error over as text, with the traceback around the message.
         raise WavdiffError(str(error).strip().rpartition("WavdiffError: ")[2]) from error
+    finally:
+        _end_workers(iterator)
+
+
+def _end_workers(iterator: Any) -> None:
+    """End the data workers now: a traceback may keep the iterator alive, and then the program waits for them at exit.
+
+    The loader asks them first, and stops reporting their deaths as errors. Those that do not answer in time are killed:
+    its own last word, SIGTERM, they do not heed.
+    """
+    shut_down = getattr(iterator, "_shutdown_workers", None)
+    if shut_down is not None:
+        shut_down()
+    for worker in getattr(iterator, "_workers", []):
+        if worker.is_alive():
+            worker.kill()
+            worker.join()

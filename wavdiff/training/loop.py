@@ -403,13 +403,6 @@ class Trainer:
             self.plain_objective.active = self.active
             try:
                 outcome, code = self._optimise(batches, lambda: request.code(self.step + 1 - began))
-            except RuntimeError as error:
-                # SIGTERM to a whole group of processes ends the data workers before the step.
-                if self.accelerator.num_processes > 1 or not request.number or "DataLoader worker" not in str(error):
-                    raise
-                self.stopped = request.number
-                self._save(last=True)
-                return
             except WavdiffError:  # an image that cannot become an example
                 if self.accelerator.num_processes == 1 and self.step > began:
                     self._save(last=True)
