@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from wavdiff.fused import FusedNetwork
+from wavdiff.networks import FusedNetwork
 from wavdiff.pipeline import load_cascade
 from wavdiff.restoration.walk import TiledWalk
 

@@ -302,7 +302,7 @@ def test_errors_say_the_rule_and_the_value() -> None:
         WaveletCascade((16, 16), 2, "haar", GLOBAL, [], 0.5, [])
     with pytest.raises(WavdiffError, match="1 detail networks but 2 detail_stds"):
         WaveletCascade((16, 16), 1, "haar", GLOBAL, [LOCAL], 0.5, [0.1, 0.1])
-    with pytest.raises(WavdiffError, match="kind must be 'local' or 'global', got 'flat'"):
+    with pytest.raises(WavdiffError, match="kind must be 'local', 'global' or 'bias-free', got 'flat'"):
         build_network({"kind": "flat"}, in_channels=1, out_channels=1, levels=1)
 
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from wavdiff.denoiser import DetailDenoiser, LowpassDenoiser
-from wavdiff.fused import FusedDetailDenoiser, FusedLowpassDenoiser, FusedNetwork
-from wavdiff.networks import LocalNetwork
+from wavdiff.fused import FusedDetailDenoiser, FusedLowpassDenoiser
+from wavdiff.networks import FusedNetwork, LocalNetwork
 
 
 def network(**settings) -> LocalNetwork:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from wavdiff.cascade import WaveletCascade
 from wavdiff.errors import WavdiffError
-from wavdiff.restoration.picture import FramedPicture, position_noise
-from wavdiff.restoration.planes import Plane, Rectangle, tiles
+from wavdiff.places import Rectangle, position_noise
+from wavdiff.restoration.picture import FramedPicture
+from wavdiff.restoration.planes import Plane, tiles
 from wavdiff.restoration.verbs import denoise_picture, is_local, upscale_picture
 from wavdiff.restoration.walk import TiledWalk
 from wavdiff.solvers import Ladder

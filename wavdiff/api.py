@@ -15,13 +15,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from wavdiff.cascade import Mode, WaveletCascade
+from wavdiff.ascent import Ascent
+from wavdiff.cascade import Counted, Mode, WaveletCascade
 from wavdiff.errors import WavdiffError
 from wavdiff.images import Planes, plain_info
 from wavdiff.kinds import as_planes
 from wavdiff.pipeline import DEFAULT_RESTORATION_MODEL, load_cascade
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.work import MemorySource, Work
+from wavdiff.solvers import Ladder
 
 Progress = Callable[[int], None]
 GROUP = 16
@@ -55,6 +57,9 @@ def sample_walk(
     solver: str | None = None,
     lowpass_steps: int | None = None,
     detail_steps: int | None = None,
+    ascents: tuple[Ascent, Ascent] | None = None,
+    lowpass_range: tuple[float, float] | Literal["model"] | None = "model",
+    counted: Counted | None = None,
     progress: Progress | None = None,
 ) -> list[Tensor]:
     """Draw one image per seed and keep the walk.
@@ -68,6 +73,10 @@ def sample_walk(
         stop_scale: end the walk at x_{stop_scale}.
         solver: "dpm", "sde-dpm", "heun" or "euler"; default the cascade's.
         lowpass_steps, detail_steps: rungs of the ladders; default the cascade's.
+        ascents: (low-pass, details): the paper's stochastic ascent instead of ladders.
+        lowpass_range: pixels in [0, 1] to which drawn low-pass images are stretched; None: they are not; default the
+            cascade's.
+        counted: told network calls, as in `CascadeWalk.sample`; of images that fill a group up as well.
         progress: called with the number of images finished, after each batch.
 
     Returns:
@@ -76,9 +85,8 @@ def sample_walk(
     if batch_size < 1:
         raise WavdiffError(f"batch_size must be at least 1, got {batch_size}")
     shape = (cascade.channels, *(size or cascade.image_size))
-    common: dict[str, Any] = {"solver": solver} if solver else {}
-    low = {**common, **({"steps": lowpass_steps} if lowpass_steps is not None else {})}
-    detail = {**common, **({"steps": detail_steps} if detail_steps is not None else {})}
+    low, detail = ascents or sample_ladders(cascade, solver, lowpass_steps, detail_steps)
+    limits = cascade.lowpass_range if lowpass_range == "model" else lowpass_range
     group = _group_size(cascade, shape)
     walks = []
     for start in range(0, len(seeds), batch_size):
@@ -92,15 +100,26 @@ def sample_walk(
                 shape,
                 (part + part[-1:] * filling)[first : first + group],
                 low_seeds=(low_part + low_part[-1:] * filling)[first : first + group],
-                lowpass_ladder=cascade.ladder("lowpass", **low),
-                detail_ladder=cascade.ladder("details", **detail),
+                lowpass_ladder=low,
+                detail_ladder=detail,
                 stop_scale=stop_scale,
+                lowpass_range=limits,
+                counted=counted,
             )
             count = min(group, len(part) - first)
             walks.append([image[:count].float().cpu() for image in walk])
             if progress:
                 progress(count)
     return [torch.cat(images).clone() for images in zip(*walks, strict=True)]
+
+
+def sample_ladders(
+    cascade: WaveletCascade, solver: str | None, lowpass_steps: int | None, detail_steps: int | None
+) -> tuple[Ladder, Ladder]:
+    """(low-pass, details): the cascade's ladders with the user's changes."""
+    changes: dict[str, Any] = {"solver": solver} if solver else {}
+    low, detail = ({} if steps is None else {"steps": steps} for steps in (lowpass_steps, detail_steps))
+    return cascade.ladder("lowpass", **changes, **low), cascade.ladder("details", **changes, **detail)
 
 
 def _group_size(cascade: WaveletCascade, shape: tuple[int, int, int]) -> int:

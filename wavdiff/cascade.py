@@ -20,8 +20,9 @@ import contextlib
 import copy
 import dataclasses
 import hashlib
-from collections.abc import Sequence
-from typing import Any, Literal
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, cast
 
 import torch
 from diffusers import ModelMixin
@@ -29,13 +30,19 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 
 from wavdiff import wavelets
+from wavdiff.ascent import Ascent, ascend
+from wavdiff.blind import BlindDetailDenoiser, BlindLowpassDenoiser
 from wavdiff.denoiser import DetailDenoiser, LowpassDenoiser
 from wavdiff.errors import WavdiffError
-from wavdiff.networks import GlobalNetwork, LocalNetwork
+from wavdiff.networks import BiasFreeNetwork, GlobalNetwork, LocalNetwork, detail_shape
 from wavdiff.noise import SIGMA_MAX
-from wavdiff.solvers import Ladder, draw_noise, solve
+from wavdiff.places import Rectangle, position_noise
+from wavdiff.solvers import Ladder, RawOutput, draw_noise, solve
 
 Mode = Literal["mean", "sample"]
+Walker = Ladder | Ascent
+Counted = Callable[[str, Sequence[int]], None]
+Denoiser = LowpassDenoiser | DetailDenoiser | BlindLowpassDenoiser | BlindDetailDenoiser
 
 
 def derive_generator(seed: int, *purpose: object) -> torch.Generator:
@@ -76,11 +83,19 @@ class CascadeWalk:
         """Context in which networks are called (autocast, no gradients)."""
         return torch.no_grad()
 
-    def _draw_lowpass(self, start: Tensor, generators: Sequence[torch.Generator], ladder: Ladder) -> Tensor:
-        return self.lowpass.std * solve(self.lowpass.output, start, ladder, generators)
+    def _draw_lowpass(
+        self, start: Tensor, generators: Sequence[torch.Generator], ladder: Walker, counted: Counted | None = None
+    ) -> Tensor:
+        return self._walked("low", self.lowpass, self.lowpass.output, start, generators, ladder, counted)
 
     def _draw_details(
-        self, scale: int, start: Tensor, coarse: Tensor, generators: Sequence[torch.Generator], ladder: Ladder
+        self,
+        scale: int,
+        start: Tensor,
+        coarse: Tensor,
+        generators: Sequence[torch.Generator],
+        ladder: Walker,
+        counted: Counted | None = None,
     ) -> Tensor:
         denoiser = self.details[scale]
         exact = torch.zeros(coarse.shape[0], dtype=coarse.dtype, device=coarse.device)
@@ -88,7 +103,31 @@ class CascadeWalk:
         def output(state: Tensor, levels: Tensor) -> Tensor:
             return denoiser.output(state, levels, coarse, coarse, exact)[0]
 
-        return denoiser.std * solve(output, start, ladder, generators)
+        return self._walked(str(scale), denoiser, output, start, generators, ladder, counted)
+
+    def _walked(
+        self,
+        name: str,
+        denoiser: Any,
+        output: RawOutput,
+        start: Tensor,
+        generators: Sequence[torch.Generator],
+        ladder: Walker,
+        counted: Counted | None,
+    ) -> Tensor:
+        """A scale's sample from its start, library units; tells `counted` the network calls of every image."""
+        if isinstance(ladder, Ascent):
+            ascended = ascend(output, start, ladder, generators, denoiser.std / 2)
+            if any(ascended.diverged):
+                rows = ", ".join(str(row) for row, bad in enumerate(ascended.diverged) if bad)
+                warnings.warn(f"scale {name}: images {rows} of the batch did not converge", stacklevel=2)
+            state, calls = ascended.state, ascended.calls
+        else:
+            state, calls = solve(output, start, ladder, generators), [ladder.calls] * len(start)
+        if counted:
+            counted(name, calls)
+        result: Tensor = denoiser.std * state
+        return result
 
     def sample(
         self,
@@ -96,9 +135,11 @@ class CascadeWalk:
         seeds: Sequence[int],
         *,
         low_seeds: Sequence[int] | None = None,
-        lowpass_ladder: Ladder | None = None,
-        detail_ladder: Ladder | None = None,
+        lowpass_ladder: Walker | None = None,
+        detail_ladder: Walker | None = None,
         stop_scale: int = 0,
+        lowpass_range: tuple[float, float] | None = None,
+        counted: Counted | None = None,
     ) -> list[Tensor]:
         """Draw new images.
 
@@ -106,9 +147,11 @@ class CascadeWalk:
             shape: (C, H, W) of the images x_0.
             seeds: one per image; an image depends on its own seed only.
             low_seeds: seeds of the low-pass images; default `seeds`. Equal ones share a layout.
-            lowpass_ladder: solver of the low-pass image.
-            detail_ladder: solver of the details.
+            lowpass_ladder: solver of the low-pass image, or the paper's stochastic ascent.
+            detail_ladder: solver of the details, or ascent.
             stop_scale: the walk ends at x_{stop_scale}; 0 is the full image.
+            lowpass_range: stretch every drawn low-pass image to this range of pixels in [0, 1]; None: leave it.
+            counted: told the name of every scale and the network calls that each image needed there.
 
         Returns:
             The walk: x_J, ..., x_{stop_scale}, each (B, C, h, w) in [-1, 1] up to overshoot.
@@ -130,17 +173,28 @@ class CascadeWalk:
         like = self._like()
         with self.network_context():
             generators = [derive_generator(seed, "low") for seed in (seeds if low_seeds is None else low_seeds)]
-            start = lowpass_ladder.sigma_max * draw_noise((channels, height // step, width // step), generators, like)
-            walk = [self._draw_lowpass(start, generators, lowpass_ladder)]
+            start = draw_noise((channels, height // step, width // step), generators, like)
+            start = start_level(lowpass_ladder, self.lowpass) * start
+            image = self._draw_lowpass(start, generators, lowpass_ladder, counted)
+            walk = [image if lowpass_range is None else stretch(image, lowpass_range)]
             for scale in range(self.levels - 1, stop_scale - 1, -1):
                 generators = [derive_generator(seed, "details", scale) for seed in seeds]
-                walk.append(self._refine(walk[-1], scale, generators, detail_ladder))
+                walk.append(self._refine(walk[-1], scale, generators, detail_ladder, counted))
         return walk
 
-    def _refine(self, coarse: Tensor, scale: int, generators: Sequence[torch.Generator], ladder: Ladder) -> Tensor:
+    def _refine(
+        self,
+        coarse: Tensor,
+        scale: int,
+        generators: Sequence[torch.Generator],
+        ladder: Walker,
+        counted: Counted | None = None,
+    ) -> Tensor:
         channels, height, width = coarse.shape[1:]
-        start = ladder.sigma_max * draw_noise((3 * channels, height, width), generators, coarse)
-        return wavelets.join(coarse, self._draw_details(scale, start, coarse, generators, ladder), self.wavelet)
+        start = draw_noise((3 * channels, height, width), generators, coarse)
+        start = start_level(ladder, self.details[scale]) * start
+        details = self._draw_details(scale, start, coarse, generators, ladder, counted)
+        return wavelets.join(coarse, details, self.wavelet)
 
     def upscale(
         self,
@@ -192,14 +246,15 @@ class CascadeWalk:
         return scales
 
     def _mean_details(self, coarse: Tensor, scale: int) -> Tensor:
-        # At the top noise level the observation says nothing: c_skip = 1 / (1 + 80^2). The most likely one, zero, is
-        # given, so that the mean does not depend on a draw.
-        denoiser = self.details[scale]
         batch, channels, height, width = coarse.shape
-        level = torch.full((batch,), SIGMA_MAX * denoiser.std, dtype=coarse.dtype, device=coarse.device)
-        details, _ = denoiser(coarse.new_zeros(batch, 3 * channels, height, width), level, coarse)
-        result: Tensor = details
-        return result
+        where = Rectangle(0, height, 0, width)
+        denoiser = self.details[scale]
+        level = torch.full((batch,), denoiser.top * denoiser.std, dtype=coarse.dtype, device=coarse.device)
+        means = [
+            denoiser(observed.to(coarse).expand(batch, -1, -1, -1), level, coarse)[0]
+            for observed in top_observations(denoiser, scale, 3 * channels, where)
+        ]
+        return torch.stack(means).mean(dim=0)
 
     def denoise(
         self,
@@ -293,21 +348,78 @@ class CascadeWalk:
         return torch.zeros(())
 
 
+def start_level(ladder: Walker, denoiser: Any) -> float:
+    """The standardised noise level at which a walk begins."""
+    return 2 * ladder.sigma_0 / float(denoiser.std) if isinstance(ladder, Ascent) else ladder.sigma_max
+
+
+def stretch(image: Tensor, limits: tuple[float, float]) -> Tensor:
+    """Images (B, C, h, w) with the darkest value of each at the lower and the brightest at the upper limit.
+
+    Args:
+        image: library units.
+        limits: pixels in [0, 1].
+    """
+    lower, upper = (2 * limit - 1 for limit in limits)
+    darkest, brightest = image.amin(dim=(1, 2, 3), keepdim=True), image.amax(dim=(1, 2, 3), keepdim=True)
+    return lower + (upper - lower) * (image - darkest) / (brightest - darkest).clamp(min=1e-6)
+
+
+def top_observations(denoiser: Any, scale: int, count: int, where: Rectangle) -> list[Tensor]:
+    """Details at the top noise level, from which the mean given the coarse image alone is made; library units.
+
+    There the observation says (almost) nothing, and a denoiser that knows its noise level is given the most likely one,
+    zero. A blind one must see the noise: it is given a few draws that depend on the place only, and the mean is theirs.
+
+    Args:
+        denoiser: of the details.
+        scale: its scale.
+        count: channels of the details.
+        where: the part of the details that is wanted.
+
+    Returns:
+        (1, count, h, w) each.
+    """
+    if not getattr(denoiser, "blind", False):
+        return [torch.zeros(1, count, where.height, where.width)]
+    top = denoiser.top * denoiser.std
+    return [top * position_noise(("mean", scale, k), count, where)[None] for k in range(denoiser.mean_draws)]
+
+
 def from_level(ladder: Ladder, level: float) -> Ladder:
     """The ladder, starting at `level` (standardised units) instead of its own top."""
     return dataclasses.replace(ladder, sigma_max=level, sigma_min=min(ladder.sigma_min, level / 4))
 
 
 def build_network(settings: dict[str, Any], **shape: int) -> nn.Module:
-    """A network from `{"kind": "local" | "global", ...}` and its input and output channels."""
+    """A network from `{"kind": "local" | "global" | "bias-free", ...}` and its input and output channels."""
     settings = dict(settings)
     kind = settings.pop("kind")
     if kind == "local":
         return LocalNetwork(**settings, **shape)
+    if kind == "bias-free":
+        return BiasFreeNetwork(**settings, **{name: size for name, size in shape.items() if name != "levels"})
     if kind == "global":
         settings.pop("receptive_field", None)
         return GlobalNetwork(**settings, **shape)
-    raise WavdiffError(f"network kind must be 'local' or 'global', got {kind!r}")
+    raise WavdiffError(f"network kind must be 'local', 'global' or 'bias-free', got {kind!r}")
+
+
+def build_lowpass(settings: dict[str, Any], channels: int, std: float) -> LowpassDenoiser | BlindLowpassDenoiser:
+    """The denoiser of low-pass images for a network's settings."""
+    network = build_network(settings, in_channels=channels, out_channels=channels, levels=1)
+    return BlindLowpassDenoiser(network, std) if settings["kind"] == "bias-free" else LowpassDenoiser(network, std)
+
+
+def build_details(
+    settings: dict[str, Any], channels: int, std: float, coarse_std: float
+) -> DetailDenoiser | BlindDetailDenoiser:
+    """The denoiser of a scale's details for a network's settings."""
+    inputs, outputs = detail_shape(settings["kind"], channels)
+    network = build_network(settings, in_channels=inputs, out_channels=outputs, levels=2)
+    if settings["kind"] == "bias-free":
+        return BlindDetailDenoiser(network, std)
+    return DetailDenoiser(network, std, coarse_std)
 
 
 class WaveletCascade(CascadeWalk, ModelMixin, ConfigMixin):
@@ -323,6 +435,7 @@ class WaveletCascade(CascadeWalk, ModelMixin, ConfigMixin):
         detail_stds: rms of the details of each scale, finest first.
         conditioning_augmentation: whether the detail networks were trained with noisy coarse images.
         ladders: `{"lowpass": {...}, "details": {...}}`, settings of `Ladder` that `sample` uses by default.
+        lowpass_range: pixels in [0, 1] to which `sample` stretches a drawn low-pass image by default, or None.
     """
 
     @register_to_config
@@ -337,6 +450,7 @@ class WaveletCascade(CascadeWalk, ModelMixin, ConfigMixin):
         detail_stds: list[float],
         conditioning_augmentation: bool = True,
         ladders: dict[str, dict[str, Any]] | None = None,
+        lowpass_range: list[float] | None = None,
     ) -> None:
         super().__init__()
         if channels not in (1, 3):
@@ -346,12 +460,9 @@ class WaveletCascade(CascadeWalk, ModelMixin, ConfigMixin):
         wavelets.check_wavelet(wavelet)
         self.wavelet = wavelet
         self.conditioning_augmentation = conditioning_augmentation
-        network = build_network(lowpass_network, in_channels=channels, out_channels=channels, levels=1)
-        self.lowpass = LowpassDenoiser(network, lowpass_std)
+        self.lowpass = build_lowpass(lowpass_network, channels, lowpass_std)
         self.details = nn.ModuleList(
-            DetailDenoiser(
-                build_network(settings, in_channels=5 * channels, out_channels=4 * channels, levels=2), std, lowpass_std
-            )
+            build_details(settings, channels, std, lowpass_std)
             for settings, std in zip(detail_networks, detail_stds, strict=True)
         )
         self.autocast = True
@@ -367,18 +478,26 @@ class WaveletCascade(CascadeWalk, ModelMixin, ConfigMixin):
         height, width = self.config["image_size"]
         return int(height), int(width)
 
+    @property
+    def lowpass_range(self) -> tuple[float, float] | None:
+        """Pixels in [0, 1] to which a drawn low-pass image is stretched by default."""
+        limits = self.config["lowpass_range"]
+        return None if limits is None else (float(limits[0]), float(limits[1]))
+
     def ladder(self, name: Literal["lowpass", "details"], **changes: Any) -> Ladder:
         """The default ladder of the low-pass image or the details, with `changes`."""
-        return Ladder(**{**(self.config["ladders"] or {}).get(name, {}), **changes})
+        denoisers = [self.lowpass] if name == "lowpass" else list(self.details)
+        top = min((float(cast(Any, denoiser).top) for denoiser in denoisers), default=SIGMA_MAX)
+        return Ladder(**{"sigma_max": top, **(self.config["ladders"] or {}).get(name, {}), **changes})
 
-    def denoiser(self, name: str) -> LowpassDenoiser | DetailDenoiser:
+    def denoiser(self, name: str) -> Denoiser:
         """The denoiser of scale "low", "0", "1", ..."""
         if name == "low":
             return self.lowpass
         if not name.isdigit() or int(name) >= self.levels:
             known = ", ".join(["low", *(str(k) for k in range(self.levels - 1, -1, -1))])
             raise WavdiffError(f"scale must be one of {known}, got {name!r}")
-        denoiser: DetailDenoiser = self.details[int(name)]
+        denoiser: DetailDenoiser | BlindDetailDenoiser = self.details[int(name)]
         return denoiser
 
     @property

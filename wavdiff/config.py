@@ -20,6 +20,7 @@ import yaml
 from wavdiff.errors import WavdiffError
 from wavdiff.texts import parse_yaml, read_text, shown
 
+KINDS = ("local", "global", "bias-free")
 MOST_PARAMETERS = 200_000_000
 LARGEST_SIDE = 4096
 MOST_DEPTH = 128
@@ -36,7 +37,8 @@ def _require(condition: bool, rule: str, value: object) -> None:
 @dataclass(frozen=True)
 class NetworkConfig:
     """One network: `kind` "local" uses depth = number of convolutions, `receptive_field`, `activation` and
-    `preactivated`; "global" uses depth = residual blocks per resolution, `stages` and `growth` (see `networks`)."""
+    `preactivated`; "global" uses depth = residual blocks per resolution, `stages` and `growth`; "bias-free" is
+    blind and uses depth = number of convolutions and `receptive_field` (see `networks`)."""
 
     kind: str = "local"
     width: int = 64
@@ -49,7 +51,7 @@ class NetworkConfig:
     preactivated: bool = True
 
     def __post_init__(self) -> None:
-        _require(self.kind in ("local", "global"), "network kind must be 'local' or 'global'", self.kind)
+        _require(self.kind in KINDS, f"network kind must be one of {', '.join(KINDS)}", self.kind)
         _require(1 <= self.width <= 4096, "network width must be in [1, 4096]", self.width)
         _require(1 <= self.depth <= MOST_DEPTH, f"network depth must be in [1, {MOST_DEPTH}]", self.depth)
         _require(1 <= self.stages <= 10, "network stages must be in [1, 10]", self.stages)
@@ -64,6 +66,7 @@ class NetworkConfig:
         names = {
             "local": ("kind", "width", "depth", "receptive_field", "dropout", "activation", "preactivated"),
             "global": ("kind", "width", "depth", "stages", "growth", "dropout"),
+            "bias-free": ("kind", "width", "depth", "receptive_field"),
         }[self.kind]
         return {name: getattr(self, name) for name in names}
 
@@ -112,12 +115,13 @@ class ModelConfig:
 
     def count_parameters(self) -> int:
         """Parameters of all networks, which are not made for it."""
-        from wavdiff.networks import count_parameters
+        from wavdiff.networks import count_parameters, detail_shape
 
         channels = self.channels
         networks = [("lowpass", self.lowpass, channels, channels, 1)]
         for scale in range(self.levels):
-            networks.append((f"scale {scale}", self.detail_network(str(scale)), 5 * channels, 4 * channels, 2))
+            network = self.detail_network(str(scale))
+            networks.append((f"scale {scale}", network, *detail_shape(network.kind, channels), 2))
         total = 0
         for name, network, *shape in networks:
             try:
@@ -244,7 +248,8 @@ class TrainingConfig:
     `scale_steps` lets a scale ("low", "0", ...) train for another number of steps than `steps`; each scale has its own
     cosine schedule, which ends where its training ends. `low_repeats`: independent noise draws of every image for the
     (cheap) low-pass network. `detail_crop`: side of the random crops of x_0 on which detail networks are trained
-    (None: whole images). `precision`: "auto" is bf16 where the device has it fast, else float32. `save_dtype`: how the
+    (None: whole images). `precision`: "auto" is bf16 where the device has it fast and no network is blind, else
+    float32. `save_dtype`: how the
     trained model's weights are stored; "float16" halves the file and rounds them to 3 decimal digits. `init`: a trained
     model whose networks, of the same size or smaller, are where this run starts (see `training.growth`). `max_skipped`:
     steps in a row whose loss or gradient may be not finite before the run stops. `keep_checkpoints` of the newest stay,

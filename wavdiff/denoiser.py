@@ -23,7 +23,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wavdiff.noise import expand, preconditioning
+from wavdiff.noise import SIGMA_MAX, expand, preconditioning
 
 RESIDUAL_FLOOR = 0.25
 
@@ -34,7 +34,14 @@ class LowpassDenoiser(nn.Module):
     Args:
         network: maps (B, C, h, w) and levels (B,) to (B, C, h, w).
         std: rms of the low-pass images over the training set, library units.
+
+    Attributes:
+        top: highest standardised noise level that it is asked about.
+        blind: whether it takes its noise level from the image.
     """
+
+    top = SIGMA_MAX
+    blind = False
 
     def __init__(self, network: nn.Module, std: float) -> None:
         super().__init__()
@@ -71,7 +78,13 @@ class DetailDenoiser(nn.Module):
         network: maps (B, 5C, h, w) and levels (B, 2) to (B, 4C, h, w).
         std: rms of the details of this scale over the training set, library units.
         coarse_std: rms of the low-pass images over the training set, library units.
+
+    Attributes:
+        top, blind: as for `LowpassDenoiser`.
     """
+
+    top = SIGMA_MAX
+    blind = False
 
     def __init__(self, network: nn.Module, std: float, coarse_std: float) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from wavdiff.cascade import WaveletCascade
-from wavdiff.config import MOST_LEVELS, MOST_PARAMETERS, NetworkConfig, model_from_mapping
+from wavdiff.config import KINDS, MOST_LEVELS, MOST_PARAMETERS, NetworkConfig, model_from_mapping
 from wavdiff.errors import WavdiffError
 from wavdiff.texts import parse_json, parse_yaml, read_text, shown
 from wavdiff.wavelets import check_wavelet
@@ -121,6 +121,7 @@ def _check_settings(settings: Any) -> None:
     for name, value in (("lowpass_std", given["lowpass_std"]), *(("detail_stds", value) for value in stds)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
             raise WavdiffError(f"{name} must be a positive number, got {shown(value)}")
+    check_range(given.get("lowpass_range"), "lowpass_range")
     complete = [_complete(network) for network in (given["lowpass_network"], *networks)]
     mapping = {
         **{name: given[name] for name in ("image_size", "channels", "wavelet")},
@@ -137,13 +138,27 @@ def _check_settings(settings: Any) -> None:
         raise WavdiffError(str(error).removeprefix("configuration: ")) from error
 
 
+def check_range(limits: Any, name: str) -> None:
+    """Check a range of pixels, or None.
+
+    Raises:
+        WavdiffError: not two numbers with 0 <= low < high <= 1.
+    """
+    if limits is None:
+        return
+    right = isinstance(limits, list | tuple) and len(limits) == 2
+    right = right and all(isinstance(v, int | float) and not isinstance(v, bool) for v in limits)
+    if not right or not 0 <= limits[0] < limits[1] <= 1:
+        raise WavdiffError(f"{name} must be two numbers with 0 <= low < high <= 1, got {shown(limits)}")
+
+
 def _complete(network: Any) -> dict[str, Any]:
     """The settings of a network with all its defaults; only those that its kind takes."""
     if not isinstance(network, dict):
         raise WavdiffError(f"a network's settings must be a mapping, got {shown(network)}")
     kind = network.get("kind")
-    if kind not in ("local", "global"):
-        raise WavdiffError(f"network kind must be 'local' or 'global', got {shown(kind)}")
+    if kind not in KINDS:
+        raise WavdiffError(f"network kind must be one of {', '.join(KINDS)}, got {shown(kind)}")
     defaults = {**NetworkConfig(kind=kind).settings(), **({"depth": 2} if kind == "global" else {})}
     allowed = {*defaults, *(["receptive_field"] if kind == "global" else [])}
     unknown = next((name for name in network if name not in allowed), None)

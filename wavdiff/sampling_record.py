@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from wavdiff import __version__
+from wavdiff.api import sample_ladders
+from wavdiff.ascent import Ascent
 from wavdiff.cascade import WaveletCascade
 from wavdiff.errors import WavdiffError
 from wavdiff.images import check_readable
@@ -41,6 +43,8 @@ class SamplingRequest:
     solver: str | None = None
     stop_scale: int = 0
     batch_size: int = 64
+    ascents: tuple[Ascent, Ascent] | None = None
+    lowpass_range: tuple[float, float] | Literal["model"] | None = "model"
 
 
 @dataclass(frozen=True)
@@ -143,8 +147,8 @@ _WAY_OUT = "choose another --out or give --overwrite"
 def _describe(request: SamplingRequest, cascade: WaveletCascade) -> dict[str, Any]:
     """The record without "finished"; what decides the images beside their seeds is under "draws"."""
     folder = find_model(request.model) / "cascade"
-    changes: dict[str, Any] = {"solver": request.solver} if request.solver else {}
-    low, detail = ({} if steps is None else {"steps": steps} for steps in request.steps)
+    low, detail = request.ascents or sample_ladders(cascade, request.solver, *request.steps)
+    limits = cascade.lowpass_range if request.lowpass_range == "model" else request.lowpass_range
     digest = file_digest(folder / "diffusion_pytorch_model.safetensors")
     record = {
         **asdict(request),
@@ -155,10 +159,8 @@ def _describe(request: SamplingRequest, cascade: WaveletCascade) -> dict[str, An
         },
         "draws": {
             "model": {"weights_sha256": digest, "config_sha256": file_digest(folder / "config.json")},
-            "ladders": {
-                "lowpass": asdict(cascade.ladder("lowpass", **changes, **low)),
-                "details": asdict(cascade.ladder("details", **changes, **detail)),
-            },
+            "ladders": {"lowpass": asdict(low), "details": asdict(detail)},
+            "lowpass_range": limits,
             "size": list(request.size or cascade.image_size),
             "stop_scale": request.stop_scale,
             "low_seed": request.low_seed,
@@ -209,11 +211,23 @@ def _command(request: SamplingRequest) -> str:
         parts.append(f"--low-seed {request.low_seed}")
     if request.size is not None:
         parts.append(f"--size {request.size[0]}x{request.size[1]}")
-    low, detail = request.steps
-    if low is not None:
-        parts.append(f"--steps {low},{detail}")
+    low_steps, detail_steps = request.steps
+    if low_steps is not None:
+        parts.append(f"--steps {low_steps},{detail_steps}")
     if request.solver is not None:
         parts.append(f"--solver {request.solver}")
+    if request.ascents is not None:
+        low, detail = request.ascents
+        steps = ["growing" if ascent.growing else "fixed" for ascent in request.ascents]
+        parts.append(
+            f"--solver ascent --beta {low.beta:g},{detail.beta:g} --h0 {low.h0:g},{detail.h0:g} "
+            f"--sigma-0 {low.sigma_0:g},{detail.sigma_0:g} --sigma-l {low.sigma_l:g},{detail.sigma_l:g} "
+            f"--step-size {steps[0]},{steps[1]}"
+        )
+    if request.lowpass_range is None:
+        parts.append("--range none")
+    elif request.lowpass_range != "model":
+        parts.append(f"--range {request.lowpass_range[0]:g},{request.lowpass_range[1]:g}")
     if request.stop_scale:
         parts.append(f"--stop-scale {request.stop_scale}")
     return " ".join(parts)

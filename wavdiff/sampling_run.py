@@ -122,4 +122,6 @@ def _walk(request: SamplingRequest, cascade: WaveletCascade, seeds: Sequence[int
         solver=request.solver,
         lowpass_steps=request.steps[0],
         detail_steps=request.steps[1],
+        ascents=request.ascents,
+        lowpass_range=request.lowpass_range,
     )

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wavdiff.cli import assemble, evaluate, restore, sample, train
+from wavdiff.cli import assemble, evaluate, import_published, restore, sample, train
 from wavdiff.errors import WavdiffError
 from wavdiff.texts import one_line, shown
 
@@ -41,6 +41,7 @@ def _main(
 
 app.command()(train.train)
 app.command()(assemble.assemble)
+app.command("import-published")(import_published.import_published)
 app.command()(sample.sample)
 app.command()(restore.denoise)
 app.command()(restore.upscale)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,10 +13,14 @@ from wavdiff.cli.options import (
     MOST_STEPS,
     ModelOption,
     check_number,
+    noise_level,
     whole_numbers,
 )
 from wavdiff.errors import WavdiffError
 from wavdiff.texts import shown
+
+if TYPE_CHECKING:
+    from wavdiff.ascent import Ascent
 
 MOST_IMAGES = 10**6
 LARGEST_SIDE = 4096
@@ -30,7 +35,27 @@ def sample(
         str | None, typer.Option(help="Rungs of the ladders: one number, or LOW,DETAILS; default the model's.")
     ] = None,
     solver: Annotated[
-        str | None, typer.Option(help="dpm, heun, euler (deterministic) or sde-dpm (stochastic); default the model's.")
+        str | None,
+        typer.Option(
+            help="dpm, heun, euler (deterministic), sde-dpm (stochastic) or ascent (the paper's); default the model's."
+        ),
+    ] = None,
+    beta: Annotated[str | None, typer.Option(help="For ascent: LOW,DETAILS in (0, 1]; default 0.01,1.")] = None,
+    h0: Annotated[str | None, typer.Option("--h0", help="For ascent: first step size; default 0.01,0.01.")] = None,
+    sigma_0: Annotated[
+        str | None, typer.Option("--sigma-0", help="For ascent: first noise level, of the range; default 1,1.")
+    ] = None,
+    sigma_l: Annotated[
+        str | None, typer.Option("--sigma-l", help="For ascent: last noise level; default 0.05,0.01.")
+    ] = None,
+    step_size: Annotated[
+        str | None, typer.Option(help="For ascent: fixed or growing steps; default fixed,growing.")
+    ] = None,
+    lowpass_range: Annotated[
+        str | None,
+        typer.Option(
+            "--range", help="Stretch drawn low-pass images to LOW,HIGH in [0, 1], or none; default the model's."
+        ),
     ] = None,
     low_seed: Annotated[
         int | None, typer.Option(help="One seed for all low-pass images: the layout stays, details vary.")
@@ -54,13 +79,18 @@ def sample(
     check_number("--batch-size", batch_size, 1, MOST_IMAGES)
     check_number("--seed", seed, 0, LARGEST_SEED)
     check_number("--low-seed", low_seed, 0, LARGEST_SEED)
+    ascents = _ascents({"beta": beta, "h0": h0, "sigma_0": sigma_0, "sigma_l": sigma_l}, step_size, solver)
+    if ascents is not None and steps is not None:
+        raise WavdiffError(f"--steps: the images decide the steps of --solver ascent, got {shown(steps)}")
     request = SamplingRequest(
         model=model,
         seeds=tuple(range(seed, seed + n)),
         low_seed=low_seed,
         size=_size(size),
         steps=_steps(steps),
-        solver=solver,
+        solver=None if ascents else solver,
+        ascents=ascents,
+        lowpass_range=_range(lowpass_range),
         stop_scale=stop_scale,
         batch_size=batch_size,
     )
@@ -78,6 +108,47 @@ def _steps(text: str | None) -> tuple[int | None, int | None]:
         raise WavdiffError(f"--steps is a number of at least 1, or two as in 24,10, got {shown(text)}")
     check_number("--steps", max(numbers), 1, MOST_STEPS)
     return numbers[0], numbers[-1]
+
+
+def _ascents(numbers: dict[str, str | None], step_size: str | None, solver: str | None) -> tuple[Ascent, Ascent] | None:
+    """(low-pass, details) of `--solver ascent`, or None for another solver."""
+    from wavdiff.ascent import DETAIL_ASCENT, LOWPASS_ASCENT
+
+    given: dict[str, list[Any]] = {}
+    for name, text in numbers.items():
+        option = f"--{name.replace('_', '-')}"
+        if text is not None:
+            given[name] = _pair(option, [noise_level(part, option) for part in text.split(",")], text)
+    if step_size is not None:
+        words = step_size.split(",")
+        if not all(word in ("fixed", "growing") for word in words):
+            raise WavdiffError(f"--step-size is fixed or growing, got {shown(step_size)}")
+        given["growing"] = _pair("--step-size", [word == "growing" for word in words], step_size)
+    if solver != "ascent":
+        if given:
+            name = next(iter(given)).replace("_", "-").replace("growing", "step-size")
+            raise WavdiffError(f"--{name} is for --solver ascent, got --solver {solver or '(the model’s)'}")
+        return None
+    low, details = ({name: pair[place] for name, pair in given.items()} for place in (0, 1))
+    return replace(LOWPASS_ASCENT, **low), replace(DETAIL_ASCENT, **details)
+
+
+def _pair(option: str, values: list[Any], text: str) -> list[Any]:
+    if len(values) > 2:
+        raise WavdiffError(f"{option} is one value, or LOW,DETAILS, got {shown(text)}")
+    return [values[0], values[-1]]
+
+
+def _range(text: str | None) -> tuple[float, float] | Literal["model"] | None:
+    from wavdiff.pipeline import check_range
+
+    if text is None:
+        return "model"
+    if text.strip().lower() == "none":
+        return None
+    limits = [noise_level(part, "--range") for part in text.split(",")]
+    check_range(limits, "--range")
+    return limits[0], limits[1]
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from wavdiff.images import Planes, create_picture, plain_info
 from wavdiff.images.atomic import written_whole
-from wavdiff.restoration.planes import Plane, Rectangle
+from wavdiff.places import Rectangle
+from wavdiff.restoration.planes import Plane
 from wavdiff.restoration.posterior import summarise
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.walk import Write

@@ -1,40 +1,18 @@
-"""A picture as the walk sees it: by rectangles, with its mirror image around it, and noise that knows its place."""
+"""A picture as the walk sees it: by rectangles, with its mirror image around it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wavdiff.restoration.planes import Plane, Rectangle
-
-BLOCK = 64
-"""Side of the squares in which positioned noise is drawn."""
+from wavdiff.places import Rectangle
+from wavdiff.restoration.planes import Plane
 
 Read = Callable[[int, int, int, int], Tensor]
 """read(top, bottom, left, right): a rectangle of a picture, (P, h, w) in [-1, 1]; P = 1 or 3."""
-
-
-def position_noise(key: tuple[object, ...], channels: int, where: Rectangle) -> Tensor:
-    """Standard normal noise (channels, h, w) of a rectangle, a function of `key` and of the place alone."""
-    result = torch.empty(channels, where.height, where.width)
-    for row in range(where.top // BLOCK, (where.bottom - 1) // BLOCK + 1):
-        for column in range(where.left // BLOCK, (where.right - 1) // BLOCK + 1):
-            digest = hashlib.blake2b(repr((*key, row, column)).encode(), digest_size=8).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-            block = torch.randn(channels, BLOCK, BLOCK, generator=generator)
-            square = Rectangle(row * BLOCK, (row + 1) * BLOCK, column * BLOCK, (column + 1) * BLOCK)
-            both = Rectangle(
-                max(square.top, where.top),
-                min(square.bottom, where.bottom),
-                max(square.left, where.left),
-                min(square.right, where.right),
-            )
-            where.cut(result, both).copy_(square.cut(block, both))
-    return result
 
 
 class FramedPicture:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,44 +17,7 @@ from torch import Tensor
 
 from wavdiff.errors import WavdiffError
 from wavdiff.images.spool import temporary_file, temporary_folder
-
-
-@dataclass(frozen=True)
-class Rectangle:
-    """Rows `top` to `bottom`, columns `left` to `right`, the ends not included."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    @property
-    def height(self) -> int:
-        """Number of rows."""
-        return self.bottom - self.top
-
-    @property
-    def width(self) -> int:
-        """Number of columns."""
-        return self.right - self.left
-
-    def grown(self, halo: int, size: tuple[int, int]) -> Rectangle:
-        """The rectangle with `halo` more on every side, as far as an array of `size` (height, width) goes."""
-        return Rectangle(
-            max(self.top - halo, 0),
-            min(self.bottom + halo, size[0]),
-            max(self.left - halo, 0),
-            min(self.right + halo, size[1]),
-        )
-
-    def scaled(self, factor: int) -> Rectangle:
-        """The same place on a grid `factor` times as fine."""
-        return Rectangle(self.top * factor, self.bottom * factor, self.left * factor, self.right * factor)
-
-    def cut(self, values: Tensor, inner: Rectangle) -> Tensor:
-        """The part `inner` of `values` (..., height, width), which cover this rectangle."""
-        rows = slice(inner.top - self.top, inner.bottom - self.top)
-        return values[..., rows, inner.left - self.left : inner.right - self.left]
+from wavdiff.places import Rectangle
 
 
 def tiles(size: tuple[int, int], most: int) -> Iterator[Rectangle]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from wavdiff.cascade import WaveletCascade
-from wavdiff.networks import LocalNetwork
+from wavdiff.networks import BiasFreeNetwork, LocalNetwork
 from wavdiff.restoration.picture import Read
 from wavdiff.restoration.walk import Progress, TiledWalk, Write
 from wavdiff.solvers import Ladder
@@ -26,8 +26,20 @@ Mode = Literal["mean", "sample"]
 def is_local(cascade: WaveletCascade) -> bool:
     """Whether every network of the cascade is local, so that it denoises tile by tile."""
     return cascade.wavelet == "haar" and all(
-        isinstance(cascade.denoiser(name).network, LocalNetwork) for name in cascade.scale_names
+        isinstance(cascade.denoiser(name).network, LocalNetwork | BiasFreeNetwork) for name in cascade.scale_names
     )
+
+
+def knows_border(cascade: WaveletCascade, size: tuple[int, int]) -> bool:
+    """Whether pictures of `size` are whole images as the low-pass network saw them in training, border and all.
+
+    It did if it is global, or if it is one of the published kind and sees all of a low-pass image at once.
+    """
+    network = cascade.lowpass.network
+    whole = not isinstance(network, LocalNetwork) and (
+        not isinstance(network, BiasFreeNetwork) or network.receptive_field >= min(size) // 2**cascade.levels
+    )
+    return size == cascade.image_size and whole
 
 
 def draw_ladders(cascade: WaveletCascade, verb: str, solver: str | None, steps: int | None) -> tuple[Ladder, Ladder]:
@@ -64,7 +76,7 @@ def denoise_picture(
 
     A cascade that is not local uses the first noise level for all scales.
     """
-    if is_local(cascade):
+    if is_local(cascade) and not (knows_border(cascade, size) and len(set(noise_levels)) == 1):
         walk = TiledWalk(cascade, channels, memory_bytes=memory_bytes, progress=progress)
         walk.denoise(read, size, noise_levels, write, mode=mode, seed=seed, ladders=ladders)
         return
@@ -96,8 +108,7 @@ def upscale_picture(
     """Enlarge a picture; see `TiledWalk.upscale` for the arguments."""
     cascade.scales_of(factor)
     ladder = ladder or cascade.ladder("details")
-    known_border = not is_local(cascade) and (size[0] * factor, size[1] * factor) == cascade.image_size
-    if cascade.wavelet == "haar" and not known_border:
+    if cascade.wavelet == "haar" and not knows_border(cascade, (size[0] * factor, size[1] * factor)):
         walk = TiledWalk(cascade, channels, memory_bytes=memory_bytes, progress=progress)
         walk.upscale(read, size, factor, write, mode=mode, seed=seed, ladder=ladder)
         return

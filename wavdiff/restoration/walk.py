@@ -20,14 +20,20 @@ import torch
 from torch import Tensor
 
 from wavdiff import wavelets
-from wavdiff.cascade import WaveletCascade, from_level, has_fast_bfloat16
+from wavdiff.blind import BlindDetailDenoiser, BlindLowpassDenoiser
+from wavdiff.cascade import WaveletCascade, from_level, has_fast_bfloat16, top_observations
 from wavdiff.denoiser import DetailDenoiser
 from wavdiff.errors import WavdiffError
-from wavdiff.fused import FusedDetailDenoiser, FusedLowpassDenoiser
-from wavdiff.networks import LocalNetwork
-from wavdiff.noise import SIGMA_MAX
-from wavdiff.restoration.picture import FramedPicture, Read, position_noise
-from wavdiff.restoration.planes import Plane, Rectangle, tiles
+from wavdiff.fused import (
+    FusedBlindDetailDenoiser,
+    FusedBlindLowpassDenoiser,
+    FusedDetailDenoiser,
+    FusedLowpassDenoiser,
+)
+from wavdiff.networks import BiasFreeNetwork, LocalNetwork
+from wavdiff.places import Rectangle, position_noise
+from wavdiff.restoration.picture import FramedPicture, Read
+from wavdiff.restoration.planes import Plane, tiles
 from wavdiff.solvers import Ladder, Step, recurrence
 
 FRAME = 16
@@ -227,22 +233,24 @@ class TiledWalk:
 
     def _mean_lowpass(self, picture: FramedPicture, level: float, target: _Target) -> None:
         model, levels = self.cascade.lowpass, self.cascade.levels
-        denoiser = self._lowpass_denoiser(level / model.std, model.std)
+        denoiser = self._lowpass_denoiser(level / model.std, model.std, mean=True)
         for tile, region in self._tiles("low", picture.size_at(levels)):
             clean = denoiser(self._images(picture.at(levels, region)))
             target.write(tile, region.cut(clean, tile).flatten(0, 1))
             self._count()
 
     def _mean_details(self, coarse: _Image, scale: int, target: _Target, noisy: _Noisy | None) -> None:
-        model: DetailDenoiser = self.cascade.details[scale]
-        level = noisy.level / model.std if noisy else SIGMA_MAX
+        model: DetailDenoiser | BlindDetailDenoiser = self.cascade.details[scale]
+        level = noisy.level / model.std if noisy else model.top
         knows_noise = noisy is not None and self.cascade.conditioning_augmentation
         coarse_level = noisy.coarse_level / model.std if noisy and knows_noise else 0.0
-        denoiser = self._detail_denoiser(scale, level, coarse_level, model.std)
+        denoiser = self._detail_denoiser(scale, level, coarse_level, model.std, mean=True)
         for tile, region in self._tiles(str(scale), coarse.size):
             x = self._images(coarse.read(region))
-            if noisy is None:  # at the top level the observation says nothing: the most likely one, zero, is given
-                details, x = denoiser(x.new_zeros(x.shape[0], 3 * x.shape[1], *x.shape[2:]), x)
+            if noisy is None:
+                observations = top_observations(model, scale, 3 * x.shape[1], region)
+                results = [denoiser(d.to(x).expand(x.shape[0], -1, -1, -1), x)[0] for d in observations]
+                details = torch.stack(results).mean(dim=0)
             else:
                 y, d = wavelets.split(self._images(noisy.picture.at(scale, region.scaled(2))))
                 details, x = denoiser(d, x, y if knows_noise else None)
@@ -336,14 +344,23 @@ class TiledWalk:
 
     # Pieces
 
-    def _lowpass_denoiser(self, level: float, unit: float) -> Callable[[Tensor], Tensor]:
-        return FusedLowpassDenoiser(self.cascade.lowpass, level, unit, gray=self.gray, dtype=self.precision)
+    def _lowpass_denoiser(self, level: float, unit: float, *, mean: bool = False) -> Callable[[Tensor], Tensor]:
+        model = self.cascade.lowpass
+        if isinstance(model, BlindLowpassDenoiser):
+            return FusedBlindLowpassDenoiser(model, unit, gray=self.gray, dtype=self._blind_precision(mean))
+        return FusedLowpassDenoiser(model, level, unit, gray=self.gray, dtype=self.precision)
 
     def _detail_denoiser(
-        self, scale: int, level: float, coarse_level: float, unit: float
+        self, scale: int, level: float, coarse_level: float, unit: float, *, mean: bool = False
     ) -> Callable[..., tuple[Tensor, Tensor]]:
-        model: DetailDenoiser = self.cascade.details[scale]
+        model: DetailDenoiser | BlindDetailDenoiser = self.cascade.details[scale]
+        if isinstance(model, BlindDetailDenoiser):
+            return FusedBlindDetailDenoiser(model, unit, gray=self.gray, dtype=self._blind_precision(mean))
         return FusedDetailDenoiser(model, level, coarse_level, unit, gray=self.gray, dtype=self.precision)
+
+    def _blind_precision(self, mean: bool) -> torch.dtype:
+        """Blind networks need float32 but in the steps of a solver (see `blind`)."""
+        return torch.float32 if mean else self.precision
 
     def _images(self, values: Tensor, groups: int = 1) -> Tensor:
         """(P groups, h, w) as the batch that the networks see, (images, channels groups, h, w)."""
@@ -386,14 +403,14 @@ class TiledWalk:
             self.progress(self._done, self._all)
 
 
-def local_network(cascade: WaveletCascade, name: str) -> LocalNetwork:
+def local_network(cascade: WaveletCascade, name: str) -> LocalNetwork | BiasFreeNetwork:
     """The network of scale `name`, if it is local.
 
     Raises:
         WavdiffError: it sees the whole image.
     """
     network = cascade.denoiser(name).network
-    if not isinstance(network, LocalNetwork):
+    if not isinstance(network, LocalNetwork | BiasFreeNetwork):
         raise WavdiffError(
             f"the network of scale {name} sees the whole image, so pictures cannot be walked in tiles with this model"
         )

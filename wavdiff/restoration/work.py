@@ -17,8 +17,9 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 from wavdiff.cascade import WaveletCascade
 from wavdiff.errors import WavdiffError
 from wavdiff.images import PictureInfo, Planes
-from wavdiff.restoration.picture import Read, position_noise
-from wavdiff.restoration.planes import Plane, Rectangle
+from wavdiff.places import Rectangle, position_noise
+from wavdiff.restoration.picture import Read
+from wavdiff.restoration.planes import Plane
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.verbs import Mode, denoise_picture, draw_ladders, is_local, upscale_picture
 from wavdiff.restoration.walk import Progress, TiledWalk, Write

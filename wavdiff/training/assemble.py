@@ -15,7 +15,7 @@ from wavdiff.cascade import WaveletCascade
 from wavdiff.errors import WavdiffError
 from wavdiff.pipeline import find_model, load_cascade
 from wavdiff.training.card import weights_digest
-from wavdiff.training.export import TRAINING_RECORD, write_model
+from wavdiff.training.export import TRAINING_RECORD, refuse_folder, write_model
 from wavdiff.training.growth import start_from
 
 EQUAL_SETTINGS = ("wavelet", "channels", "image_size", "conditioning_augmentation")
@@ -92,10 +92,7 @@ def assemble(parts: list[Part], out: Path, overwrite: bool = False) -> dict[str,
     Raises:
         WavdiffError: parts that do not fit together, a scale that none or several offer, or a folder in the way.
     """
-    if (out.exists() and not out.is_dir()) or (out.is_dir() and any(out.iterdir()) and not overwrite):
-        raise WavdiffError(f"--out {out} exists; choose another folder or give --overwrite")
-    if out.is_dir() and any(out.iterdir()) and not (out / "cascade" / "config.json").is_file():
-        raise WavdiffError(f"--out {out} is not a model; it is not replaced")
+    refuse_folder(out, overwrite)
     if any(out.resolve() in (part.folder.resolve(), *part.folder.resolve().parents) for part in parts):
         raise WavdiffError(f"--out {out} is one of the parts or holds one; choose another folder")
     out = out.resolve()

@@ -59,6 +59,18 @@ def export_model(
     return out / "model"
 
 
+def refuse_folder(out: Path, overwrite: bool) -> None:
+    """Stop where a model cannot be written into `out`.
+
+    Raises:
+        WavdiffError: something is there, and `overwrite` is off or it is not a model.
+    """
+    if (out.exists() and not out.is_dir()) or (out.is_dir() and any(out.iterdir()) and not overwrite):
+        raise WavdiffError(f"--out {out} exists; choose another folder or give --overwrite")
+    if out.is_dir() and any(out.iterdir()) and not (out / "cascade" / "config.json").is_file():
+        raise WavdiffError(f"--out {out} is not a model; it is not replaced")
+
+
 def write_model(
     model: WaveletCascade, target: Path, card: str, record: dict[str, Any], configuration: str | None = None
 ) -> None:

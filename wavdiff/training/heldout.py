@@ -58,7 +58,8 @@ def heldout_numbers(cascade: WaveletCascade, images: Tensor, batch_size: int = 6
 
 def _losses(cascade: WaveletCascade, images: Tensor, noise: Tensor, batch_size: int) -> dict[str, dict[str, float]]:
     losses: dict[str, dict[str, float]] = {name: {} for name in cascade.scale_names}
-    for standard_level in SCALE_LEVELS:
+    top = min(cascade.denoiser(name).top for name in cascade.scale_names)
+    for standard_level in (*(level for level in SCALE_LEVELS if level < top), top):
         sums = dict.fromkeys(cascade.scale_names, 0.0)
         for start in range(0, len(images), batch_size):
             clean = wavelets.decompose(

@@ -166,7 +166,7 @@ class Trainer:
         self.cascade.to(device=self.accelerator.device, memory_format=torch.channels_last)
         for name in known:
             self.cascade.denoiser(name).requires_grad_(name in self.scales)
-        self.names = {id(parameter): name for name, parameter in self.cascade.named_parameters()}
+        self.names = {id(tensor): name for name, tensor in _state(cast(torch.nn.Module, self.cascade)).items()}
         self.trained: dict[str, int] = {}
         self.step, self.images_seen, self.seconds = 0, 0, 0.0
         self.recent = Recent()
@@ -186,7 +186,7 @@ class Trainer:
         )
         self.averages = {
             name: EMAModel(
-                self.cascade.denoiser(name).parameters(),
+                _averaged_tensors(self.cascade.denoiser(name)),
                 decay=training.ema_decay,
                 use_ema_warmup=True,
                 power=training.ema_power,
@@ -247,7 +247,10 @@ class Trainer:
     def _use_bfloat16(self) -> bool:
         precision = self.config.training.precision
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return precision == "bf16" or (precision == "auto" and has_fast_bfloat16(device))
+        model = self.config.model
+        networks = [model.lowpass, *(model.detail_network(str(scale)) for scale in range(model.levels))]
+        blind = any(network.kind == "bias-free" for network in networks)  # they cannot learn small noise in bf16
+        return precision == "bf16" or (precision == "auto" and not blind and has_fast_bfloat16(device))
 
     # --- what a run is made of -----------------------------------------------------------------------------------
 
@@ -340,8 +343,9 @@ class Trainer:
         """The averaged weights by parameter name; no copies."""
         shadows = {}
         for scale, average in self.averages.items():
-            for parameter, shadow in zip(self.cascade.denoiser(scale).parameters(), average.shadow_params, strict=True):
-                shadows[self.names[id(parameter)]] = shadow
+            tensors = _averaged_tensors(self.cascade.denoiser(scale))
+            for tensor, shadow in zip(tensors, average.shadow_params, strict=True):
+                shadows[self.names[id(tensor)]] = shadow
         return shadows
 
     # --- the loop ------------------------------------------------------------------------------------------------
@@ -489,7 +493,7 @@ class Trainer:
             self._complaint = self._describe(skipped, totals, norms, images)
         for name in totals:
             if name not in skipped:
-                self.averages[name].step(self.cascade.denoiser(name).parameters())
+                self.averages[name].step(_averaged_tensors(self.cascade.denoiser(name)))
         rates = {
             name: group["lr"]
             for name, group in zip(self.scales, self.optimizer.param_groups, strict=True)
@@ -550,13 +554,13 @@ class Trainer:
     def averaged(self) -> Iterator[WaveletCascade]:
         """The cascade with averaged weights, in evaluation mode."""
         for name, average in self.averages.items():
-            average.store(self.cascade.denoiser(name).parameters())
-            average.copy_to(self.cascade.denoiser(name).parameters())
+            average.store(_averaged_tensors(self.cascade.denoiser(name)))
+            average.copy_to(_averaged_tensors(self.cascade.denoiser(name)))
         try:
             yield self.cascade.eval()
         finally:
             for name, average in self.averages.items():
-                average.restore(self.cascade.denoiser(name).parameters())
+                average.restore(_averaged_tensors(self.cascade.denoiser(name)))
             self.cascade.train()
 
     # --- what a run writes ---------------------------------------------------------------------------------------
@@ -675,6 +679,16 @@ class Trainer:
         export_model(
             self.cascade, averaged, self.config, (self.train_source, self.heldout_source), state, self.data, self.out
         )
+
+
+def _state(module: torch.nn.Module) -> dict[str, Any]:
+    """Parameters and kept buffers by name, the tensors themselves."""
+    return dict(torch.nn.Module.state_dict(module, keep_vars=True))
+
+
+def _averaged_tensors(denoiser: torch.nn.Module) -> list[Any]:
+    """What is averaged: the parameters; running statistics of the weights of now go along as they are."""
+    return list(_state(denoiser).values())
 
 
 def _to(value: Any, device: torch.device) -> Any:

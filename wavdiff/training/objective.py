@@ -8,6 +8,8 @@ augmentation). No gradient flows between scales, so a scale is trained by its ow
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -49,7 +51,7 @@ class CascadeObjective(nn.Module):
         losses: dict[str, Tensor] = {}
         self.examples = {}
 
-        level = torch.where(denoising, image_level / 2**levels, batch["levels"][:, -1] * cascade.lowpass.std)
+        level = torch.where(denoising, image_level / 2**levels, _drawn(batch["levels"][:, -1], cascade.lowpass))
         observed = clean.coarse + expand(level, image) * 2**levels * noise.coarse
         estimate = self._lowpass(clean.coarse, observed, level, batch, losses)
         if not any(name != "low" for name in self.active):
@@ -61,7 +63,7 @@ class CascadeObjective(nn.Module):
         finest = min(int(name) for name in self.active if name != "low")
         for scale in range(levels - 1, finest - 1, -1):
             denoiser = cascade.details[scale]
-            level = torch.where(denoising, image_level / 2 ** (scale + 1), batch["levels"][:, scale] * denoiser.std)
+            level = torch.where(denoising, image_level / 2 ** (scale + 1), _drawn(batch["levels"][:, scale], denoiser))
             noisy = clean_details[scale] + expand(level, image) * 2 ** (scale + 1) * unit_details[scale]
             inexact = expand(augmented.to(x), x).bool()
             coarse, noisy_coarse = torch.where(inexact, estimate, x), torch.where(inexact, y, x)
@@ -93,7 +95,7 @@ class CascadeObjective(nn.Module):
         if "low" in self.active:
             repeats = batch["low_levels"].shape[1]
             more_clean = clean.repeat_interleave(repeats, dim=0)
-            more_levels = batch["low_levels"].flatten() * denoiser.std
+            more_levels = _drawn(batch["low_levels"].flatten(), denoiser)
             more_noisy = more_clean + expand(more_levels, clean) * batch["low_noise"].flatten(0, 1)
             loss, denoised = denoiser.loss(
                 torch.cat([clean, more_clean]), torch.cat([observed, more_noisy]), torch.cat([level, more_levels])
@@ -130,3 +132,8 @@ class CascadeObjective(nn.Module):
             length = side * step // shrink
             parts.append(coefficients[index, :, top : top + length, left : left + length])
         return torch.stack(parts)
+
+
+def _drawn(levels: Tensor, denoiser: Any) -> Tensor:
+    """Drawn standardised noise levels (B,) in library units, none above what the denoiser will be asked about."""
+    return levels.clamp(max=denoiser.top) * float(denoiser.std)

@@ -1,0 +1,338 @@
+"""The networks that the authors released, as cascades of this package.
+
+The release of Kadkhodaie, Guth, Mallat and Simoncelli, "Learning multi-scale local conditional probability models of
+images" (ICLR 2023; repository LabForComputationalVision/local-probability-models-of-images, MIT licence) is a folder
+for every network:
+
+    multi_scale/celebA_160x160_gray/noise_range_0to255_RF_40x40_low/model.pt        the low-pass network
+    multi_scale/celebA_160x160_gray/noise_range_0to255_RF_13x13_scale_1/model.pt    details, from coarse ...
+    multi_scale/celebA_160x160_gray/noise_range_0to255_RF_13x13_scale_0/model.pt    ... to fine
+    flat/celebA_160x160_gray/noise_range_0to255_RF_43x43/model.pt                   one network for the image itself
+
+A model.pt is a PyTorch state dict: `module.conv_layers.K.weight`, `module.BN_layers.K.gammas`, `.running_sd`. It is a
+pickle, and is read as weights only: nothing in it is executed. The conventions are those of `blind`; the low-pass image
+is the block mean and the order of the details is (horizontal, vertical, diagonal), as here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wavdiff.cascade import WaveletCascade
+from wavdiff.errors import WavdiffError
+from wavdiff.networks import BiasFreeNetwork, bias_free_kernels
+from wavdiff.texts import shown
+
+REPOSITORY = "https://github.com/LabForComputationalVision/local-probability-models-of-images"
+LARGEST_FILE = 100_000_000
+_NETWORK = re.compile(r"noise_range_\d+to\d+_RF_(\d+)x(\d+)(?:_(low)|_scale_(\d))?")
+_TENSOR = re.compile(r"(?:module\.)?(conv_layers|BN_layers)\.(\d{1,3})\.(weight|gammas|running_sd)")
+_SIZE = re.compile(r"(\d{2,4})x(\d{2,4})")
+
+LOWPASS_STD = 0.5
+DETAIL_STDS = {1: [0.05], 2: [0.05, 0.07], 3: [0.06, 0.06, 0.07]}
+"""Rms of low-pass images and details, finest first, library units: what the released networks leave over at the largest
+noise in the release's own test results (31.8 and 29.6 dB at 160 pixels; 30.7, 30.5 and 29.1 dB at 320), rounded. They
+set the units of noise ladders and change no denoised image."""
+LADDERS: dict[str, dict[str, Any]] = {
+    "lowpass": {"steps": 24, "solver": "sde-dpm", "sigma_max": 4.0, "sigma_min": 0.02},
+    "details": {"steps": 8, "solver": "dpm", "sigma_max": 10.0, "sigma_min": 0.1},
+}
+LOWPASS_RANGE = (0.0, 0.8)
+"""To which the authors stretched drawn low-pass images by hand."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """One cascade or flat network of the release.
+
+    Attributes:
+        name: of its set, such as celebA_160x160_gray.
+        image_size: (H, W).
+        lowpass: folder of the low-pass or flat network.
+        details: folders of the detail networks, finest first.
+        receptive_field: of the detail networks, or of the flat one.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    lowpass: Path
+    details: tuple[Path, ...]
+    receptive_field: int
+
+
+def find_release(folder: Path, receptive_field: int | None = None) -> Release:
+    """The networks in a folder of the release.
+
+    Args:
+        folder: of a set (multi_scale/celebA_160x160_gray, flat/celebA_160x160_gray) or of one flat network.
+        receptive_field: of the detail or flat networks; None: the largest that is there for all scales.
+
+    Raises:
+        WavdiffError: no such folder, another layout, several sets, a scale or a receptive field that is missing.
+    """
+    if not folder.is_dir():
+        raise WavdiffError(f"{folder}: no such folder; give one of the release, such as {_EXAMPLE}")
+    if _NETWORK.fullmatch(folder.resolve().name) and (folder / "model.pt").is_file():
+        match = _NETWORK.fullmatch(folder.resolve().name)
+        if match is None or match[3] or match[4]:
+            raise WavdiffError(f"{folder} is one network of a cascade; give the folder above it")
+        found, home = {int(match[1]): folder}, folder.resolve().parent
+        return _flat(folder, home, found, receptive_field)
+    networks = [
+        (match, path.parent)
+        for path in sorted(folder.glob("*/model.pt"))
+        if (match := _NETWORK.fullmatch(path.parent.name))
+    ]
+    if not networks:
+        sets = sorted({str(path.parent.parent) for path in folder.glob("*/*/model.pt")})
+        sets = sets or sorted({str(path.parent.parent) for path in folder.glob("*/*/*/model.pt")})
+        if sets:
+            raise WavdiffError(f"{folder} holds several sets; give one of them: {', '.join(sets[:8])}")
+        raise WavdiffError(f"{folder}: no noise_range_*_RF_*/model.pt in it; give a folder such as {_EXAMPLE}")
+    home = folder.resolve()
+    flat = {int(match[1]): path for match, path in networks if not match[3] and not match[4]}
+    low = [path for match, path in networks if match[3]]
+    scales: dict[int, dict[int, Path]] = {}
+    for match, path in networks:
+        if match[4]:
+            scales.setdefault(int(match[4]), {})[int(match[1])] = path
+    if not low and not scales:
+        return _flat(folder, home, flat, receptive_field)
+    if len(low) != 1:
+        raise WavdiffError(f"{folder}: one low-pass network (noise_range_*_low) is needed, found {len(low)}")
+    if not scales or sorted(scales) != list(range(len(scales))):
+        raise WavdiffError(
+            f"{folder}: detail networks of scales 0, 1, ... are needed, found {sorted(scales) or 'none'}"
+        )
+    common = set.intersection(*(set(paths) for paths in scales.values()))
+    field = _chosen(folder, common, receptive_field)
+    details = tuple(scales[scale][field] for scale in sorted(scales))
+    return Release(home.name, _image_size(home), low[0], details, field)
+
+
+_EXAMPLE = "multi_scale/celebA_160x160_gray"
+
+
+def _flat(folder: Path, home: Path, found: dict[int, Path], receptive_field: int | None) -> Release:
+    field = _chosen(folder, set(found), receptive_field)
+    return Release(home.name, _image_size(home), found[field], (), field)
+
+
+def _chosen(folder: Path, known: set[int], asked: int | None) -> int:
+    if not known:
+        raise WavdiffError(f"{folder}: no receptive field is there for all scales")
+    field = max(known) if asked is None else asked
+    if field not in known:
+        listed = ", ".join(str(value) for value in sorted(known))
+        raise WavdiffError(f"--receptive-field must be one of those in {folder} ({listed}), got {asked}")
+    return field
+
+
+def _image_size(home: Path) -> tuple[int, int]:
+    match = _SIZE.search(home.name)
+    if match is None:
+        raise WavdiffError(f"{home}: its name must say the size of the images, as in celebA_160x160_gray")
+    return int(match[1]), int(match[2])
+
+
+def read_network(file: Path, inputs: int, outputs: int, receptive_field: int | None = None) -> BiasFreeNetwork:
+    """A released network.
+
+    Args:
+        file: model.pt.
+        inputs, outputs: channels that it must have.
+        receptive_field: that it must have; None: what its layers make it.
+
+    Raises:
+        WavdiffError: a file that cannot be read without executing it, other tensors, or values that are not finite.
+    """
+    try:
+        return _network(_read_tensors(file), inputs, outputs, receptive_field)
+    except WavdiffError as error:
+        raise WavdiffError(f"{file}: {error}") from error
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    """The state dict by name without `module.`; shapes of one value per channel are (channels,)."""
+    try:
+        if file.stat().st_size > LARGEST_FILE:
+            raise WavdiffError(f"a released network has at most {LARGEST_FILE} bytes, this file {file.stat().st_size}")
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except WavdiffError:
+        raise
+    except Exception as error:  # a damaged pickle raises whatever it likes
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise WavdiffError(f"cannot be read as weights only ({type(error).__name__}: {reason})") from error
+    if not isinstance(loaded, dict):
+        raise WavdiffError(f"must hold a state dict, got {type(loaded).__name__}")
+    tensors: dict[str, Tensor] = {}
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not _TENSOR.fullmatch(name) or not isinstance(value, Tensor):
+            raise WavdiffError(f"is not a released network: unknown entry {shown(name)}")
+        if not value.is_floating_point() or value.layout != torch.strided:
+            raise WavdiffError(f"{name} must hold floating-point numbers, got {value.dtype}")
+        if not bool(value.isfinite().all()):
+            raise WavdiffError(f"{name} has values that are not finite")
+        plain = value.detach().float()
+        tensors[name.removeprefix("module.")] = plain if name.endswith(".weight") else plain.flatten()
+    return tensors
+
+
+def _network(tensors: dict[str, Tensor], inputs: int, outputs: int, receptive_field: int | None) -> BiasFreeNetwork:
+    depth = sum(name.startswith("conv_layers.") for name in tensors)
+    first = tensors.get("conv_layers.0.weight")
+    if depth < 2 or first is None or first.ndim != 4:
+        raise WavdiffError("is not a released network: conv_layers.0.weight and more are needed")
+    kernels = []
+    for layer in range(depth):
+        weight = tensors.get(f"conv_layers.{layer}.weight")
+        if weight is None or weight.ndim != 4 or weight.shape[2:] not in ((1, 1), (3, 3)):
+            raise WavdiffError(f"conv_layers.{layer}.weight must be there, with a kernel of 1x1 or 3x3")
+        kernels.append(int(weight.shape[-1]))
+    field = 1 + 2 * kernels.count(3)
+    if receptive_field is not None and field != receptive_field:
+        raise WavdiffError(f"its layers make a receptive field of {field}x{field}, not {receptive_field}")
+    if kernels != bias_free_kernels(depth, field):
+        raise WavdiffError(f"its 3x3 layers are not where those of the release are: {kernels}")
+    width = int(first.shape[0])
+    network = BiasFreeNetwork(inputs, outputs, width=width, depth=depth, receptive_field=field)
+    state = network.state_dict()
+    renamed = {}
+    for ours, theirs in _names(depth).items():
+        if theirs not in tensors:
+            raise WavdiffError(f"{theirs} is missing")
+        if tensors[theirs].shape != state[ours].shape:
+            raise WavdiffError(
+                f"{theirs} must be of shape {tuple(state[ours].shape)}, got {tuple(tensors[theirs].shape)}"
+            )
+        renamed[ours] = tensors[theirs]
+        if ours.endswith("running_sd") and not bool((tensors[theirs] > 0).all()):
+            raise WavdiffError(f"{theirs} must be positive")
+    unused = set(tensors) - set(_names(depth).values())
+    if unused:
+        raise WavdiffError(f"is not a released network: unknown entry {shown(min(unused))}")
+    network.load_state_dict(renamed)
+    return network.eval()
+
+
+def _names(depth: int) -> dict[str, str]:
+    """Our names of a network's tensors and those of the release."""
+    names = {f"convolutions.{layer}.weight": f"conv_layers.{layer}.weight" for layer in range(depth)}
+    for layer in range(depth - 2):
+        names[f"scales.{layer}.gamma"] = f"BN_layers.{layer}.gammas"
+        names[f"scales.{layer}.running_sd"] = f"BN_layers.{layer}.running_sd"
+    return names
+
+
+def load_release(release: Release) -> WaveletCascade:
+    """The cascade of a release, in evaluation mode.
+
+    Raises:
+        WavdiffError: networks that cannot be read or are not as released, or an image size that does not fit.
+    """
+    levels = len(release.details)
+    step = 2**levels
+    if levels > max(DETAIL_STDS) or any(side % step or side < step for side in release.image_size):
+        raise WavdiffError(
+            f"{release.name}: at most {max(DETAIL_STDS)} scales, and sides that are multiples of 2**scales, are known"
+        )
+    low = read_network(release.lowpass / "model.pt", 1, 1, None if levels else release.receptive_field)
+    details = [read_network(path / "model.pt", 4, 3, release.receptive_field) for path in release.details]
+    cascade = WaveletCascade(
+        image_size=release.image_size,
+        channels=1,
+        wavelet="haar",
+        lowpass_network=_settings(low),
+        detail_networks=[_settings(network) for network in details],
+        lowpass_std=LOWPASS_STD,
+        detail_stds=DETAIL_STDS.get(levels, []),
+        conditioning_augmentation=False,
+        ladders=LADDERS,
+        lowpass_range=list(LOWPASS_RANGE) if levels else None,
+    )
+    cascade.lowpass.network.load_state_dict(low.state_dict())
+    for denoiser, network in zip(cascade.details, details, strict=True):
+        denoiser.get_submodule("network").load_state_dict(network.state_dict())
+    return cascade.eval()
+
+
+def _settings(network: BiasFreeNetwork) -> dict[str, Any]:
+    config: Any = network.config
+    return {"kind": "bias-free", **{name: config[name] for name in ("width", "depth", "receptive_field")}}
+
+
+def release_card(release: Release, cascade: WaveletCascade) -> str:
+    """The model card of an imported release."""
+    from wavdiff.training.card import weights_digest
+
+    height, width = release.image_size
+    rows = "\n".join(
+        f"| {name} | {path.name} | "
+        f"{sum(p.numel() for p in cascade.denoiser(name).parameters()):,} | "
+        f"{cascade.denoiser(name).network.receptive_field}x{cascade.denoiser(name).network.receptive_field} |"
+        for name, path in zip(cascade.scale_names, (release.lowpass, *reversed(release.details)), strict=True)
+    )
+    what = "A wavelet cascade of blind bias-free networks" if release.details else "One blind bias-free network"
+    return f"""---
+library_name: diffusers
+tags: [wavdiff, image-denoising, super-resolution, unconditional-image-generation]
+license: mit
+---
+# {release.name}, receptive field {release.receptive_field}x{release.receptive_field}
+
+{what} for gray images of {height}x{width} pixels, trained on CelebA by Zahra Kadkhodaie, Florentin Guth, Stéphane
+Mallat and Eero P. Simoncelli, and imported unchanged by `wavdiff import-published`.
+
+- **Paper:** "Learning multi-scale local conditional probability models of images", ICLR 2023, arXiv 2303.02984.
+- **Source:** {REPOSITORY}
+- **Licence:** MIT, Copyright (c) 2023 LCV (the licence of that repository).
+- **Data:** CelebA, for non-commercial research; the networks know faces as CelebA shows them, and no conclusion about
+  faces in general should be drawn from what they draw.
+- **sha256 of the weights** (float32, safetensors serialisation of the sorted tensors): `{weights_digest(cascade)}`
+
+| scale | released as | parameters | receptive field |
+|---|---|---|---|
+{rows}
+
+The networks are told no noise level. Their low-pass network was trained on images whose contrast was scaled by a random
+factor in (0, 1), so it draws images of low contrast; `wavdiff sample` stretches the drawn low-pass image to the range
+[{LOWPASS_RANGE[0]:g}, {LOWPASS_RANGE[1]:g}], as the authors did, unless told otherwise (`--range`). The rms values in
+the configuration set the units of the noise ladders; they were not measured on CelebA.
+"""
+
+
+def import_release(
+    folder: Path, out: Path, receptive_field: int | None = None, overwrite: bool = False
+) -> WaveletCascade:
+    """Write a released cascade or flat network as a model folder.
+
+    Args:
+        folder, receptive_field: see `find_release`.
+        out: the model folder.
+        overwrite: whether a model there may be replaced.
+
+    Returns:
+        The cascade, as it was written.
+
+    Raises:
+        WavdiffError: see `find_release` and `read_network`; or a folder is in the way.
+    """
+    from wavdiff.training.export import refuse_folder, write_model
+
+    refuse_folder(out, overwrite)
+    release = find_release(folder, receptive_field)
+    if out.resolve() == folder.resolve() or out.resolve() in folder.resolve().parents:
+        raise WavdiffError(f"--out {out} holds the release; choose another folder")
+    cascade = load_release(release)
+    if not all(math.isfinite(float(p.abs().max())) for p in cascade.parameters()):
+        raise WavdiffError(f"{folder}: weights are not finite")
+    write_model(cascade, out.resolve(), release_card(release, cascade), {"trained": {}, "data": {"name": "celeba"}})
+    return cascade
