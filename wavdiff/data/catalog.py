@@ -99,7 +99,7 @@ def open_source(
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "no such folder"
         raise WavdiffError(
-            f"data: {name!r}: {what}; expected one of the names {', '.join(SOURCE_NAMES)} a folder of images, "
+            f"data: {name!r}: {what}; expected one of the names {', '.join(SOURCE_NAMES)}, a folder of images, "
             "shards (.tar) or hub:NAME"
         )
     if data_dir is not None:
