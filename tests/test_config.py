@@ -31,7 +31,7 @@ def test_shipped_configurations_load_and_round_trip(path: Path) -> None:
 
 
 def test_the_presets_are_there() -> None:
-    assert {"tiny", "faces", "fashion", "celeba160"} <= {path.stem for path in CONFIGS}
+    assert {"tiny", "faces", "fashion", "celeba160", "celeba-hq320"} <= {path.stem for path in CONFIGS}
 
 
 def test_the_defaults_are_a_configuration() -> None:

@@ -81,14 +81,14 @@ def open_source(
         raise WavdiffError(f"validation: only the source 'faces' has people to leave out; {name!r} was asked for")
     if split == "validation" and name not in ("faces", "celeba"):
         raise WavdiffError(f"split: {name!r} has the splits train and heldout, not validation")
+    if decoded_cache is not None and (name in SOURCE_NAMES or name.startswith(PREFIX) or are_shards(name)):
+        raise WavdiffError(f"data.decoded_cache: is for folders of images, not for {name!r}")
     if name == "faces":
         return open_faces(split, data_dir, validation)
     if name == "fashion-mnist":
         return open_fashion(split, data_dir)
     if name == "celeba":
         return open_celeba(split, data_dir, channels)
-    if decoded_cache is not None and (name.startswith(PREFIX) or are_shards(name)):
-        raise WavdiffError(f"data.decoded_cache: is for folders of images, not for {name!r}")
     if data_dir is not None and (name.startswith(PREFIX) or are_shards(name)):
         raise WavdiffError(f"data_dir: is for the sources {', '.join(SOURCE_NAMES)}, not for {name!r}")
     if name.startswith(PREFIX):
@@ -99,7 +99,7 @@ def open_source(
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "no such folder"
         raise WavdiffError(
-            f"data: {name!r}: {what}; expected one of the names {', '.join(SOURCE_NAMES)} a folder of images, "
+            f"data: {name!r}: {what}; expected one of the names {', '.join(SOURCE_NAMES)}, a folder of images, "
             "shards (.tar) or hub:NAME"
         )
     if data_dir is not None:
