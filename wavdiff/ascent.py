@@ -79,8 +79,8 @@ class Ascent:
 
 
 LOWPASS_ASCENT = Ascent(beta=0.01, sigma_l=0.05, growing=False)
-DETAIL_ASCENT = Ascent(beta=1.0)
-"""The settings of the authors' demonstration of synthesis."""
+DETAIL_ASCENT = Ascent(beta=1.0, sigma_l=0.015)
+"""Settings of the authors' demonstrations."""
 
 
 class StochasticAscentScheduler(SchedulerMixin, ConfigMixin):

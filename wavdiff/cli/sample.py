@@ -46,7 +46,7 @@ def sample(
         str | None, typer.Option("--sigma-0", help="For ascent: first noise level, of the range; default 1,1.")
     ] = None,
     sigma_l: Annotated[
-        str | None, typer.Option("--sigma-l", help="For ascent: last noise level; default 0.05,0.01.")
+        str | None, typer.Option("--sigma-l", help="For ascent: last noise level; default 0.05,0.015.")
     ] = None,
     step_size: Annotated[
         str | None, typer.Option(help="For ascent: fixed or growing steps; default fixed,growing.")
