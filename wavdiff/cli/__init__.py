@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wavdiff.cli import assemble, evaluate, restore, sample, train
+from wavdiff.cli import assemble, evaluate, inspect, restore, sample, train
 from wavdiff.errors import WavdiffError
 from wavdiff.texts import one_line, shown
 
@@ -45,6 +45,7 @@ app.command()(sample.sample)
 app.command()(restore.denoise)
 app.command()(restore.upscale)
 app.command()(evaluate.evaluate)
+app.command()(inspect.inspect)
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -1,0 +1,206 @@
+"""Rows of Jacobians: of which noisy values a denoised pixel was made.
+
+A pixel's value here is the mean over its channels, and a row is what it gains where a noisy pixel grows, in all its
+channels alike: of a gray picture, simply d denoised / d noisy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wavdiff import wavelets
+from wavdiff.cascade import CascadeWalk
+from wavdiff.inspection.places import Place
+from wavdiff.inspection.walk import RecordedWalk, ScaleCall, reach
+
+STEP = 0.05
+"""Step of finite differences, in standard deviations of the noise."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The row of one pixel with respect to one image, and its numbers.
+
+    Attributes:
+        values: (h, w) float32, summed over channels; a part of the image where `origin` is not (0, 0).
+        origin: (row, column) of `values[0, 0]` in that image.
+        centre: (row, column) of the pixel in that image.
+        sum: of all values.
+        noise_gain: |row|^2, over channels apart, times their number: the variance of the pixel, of noise of variance 1.
+        asymmetry: |row - column| / sqrt(|row|^2 + |column|^2): 0 of a symmetric Jacobian, 1 where both have nothing in
+            common; None where it was not asked for.
+    """
+
+    values: Tensor
+    origin: tuple[int, int]
+    centre: tuple[int, int]
+    sum: float
+    noise_gain: float
+    asymmetry: float | None = None
+
+    @property
+    def effective_pixels(self) -> float:
+        """1 / |row|^2: a plain average over so many pixels lets as much noise through. Means something for sum 1."""
+        return 1 / self.noise_gain if self.noise_gain > 0 else float("inf")
+
+    def measures(self) -> dict[str, float | None]:
+        """The numbers, for JSON."""
+        pixels = self.effective_pixels
+        return {
+            "sum": self.sum,
+            "noise_gain": self.noise_gain,
+            "effective_pixels": pixels if pixels < float("inf") else None,
+            "largest": float(self.values.abs().max()),
+            "asymmetry": self.asymmetry,
+        }
+
+
+@dataclass(frozen=True)
+class DetailRows:
+    """The rows of the part of a pixel of x_k that its details hold.
+
+    Attributes:
+        noisy: with respect to the noisy details, as a picture of x_k; its sum is zero.
+        coarse: with respect to the coarse image x_{k+1} as the coarser scales left it.
+        observed: with respect to x_{k+1} as it was observed; None where the cascade does not look at it.
+    """
+
+    noisy: Row
+    coarse: Row
+    observed: Row | None
+
+
+@dataclass(frozen=True)
+class PixelRows:
+    """All rows of one pixel of x_0, and of the pixels of the coarser images that it lies in.
+
+    Attributes:
+        place: the pixel.
+        whole: of the denoised x_0 with respect to the noisy picture, through the whole walk.
+        lowpass: of the denoised x_J with respect to the noisy x_J.
+        details: of each scale, finest first.
+    """
+
+    place: Place
+    whole: Row
+    lowpass: Row
+    details: tuple[DetailRows, ...]
+
+
+def pixel_rows(cascade: CascadeWalk, noisy: Tensor, noise_level: float, place: Place) -> PixelRows:
+    """Differentiate the walk at one pixel.
+
+    Where all networks are local only the window that matters is computed, with the result of the whole picture.
+
+    Args:
+        cascade: trained or exact denoisers, in evaluation mode.
+        noisy: (B, C, H, W); several B are the planes of one picture given to a gray cascade.
+        noise_level: standard deviation of the noise, library units.
+        place: the pixel.
+
+    Returns:
+        Its rows.
+    """
+    top, left, part = _window(cascade, noisy, place)
+    part = part.detach().clone().requires_grad_()
+    inner = (place.row - top, place.column - left)
+    walk = RecordedWalk(cascade, gradients=True)
+    with torch.enable_grad():
+        image = walk.run(part, noise_level)[-1]
+        low, *fine = walk.calls
+        levels = walk.levels
+        centres = [(inner[0] >> scale, inner[1] >> scale) for scale in range(levels + 1)]
+        whole = _gradients(_pixel(image, centres[0]), part)[0]
+        low_row = _gradients(_pixel(low.denoised, centres[levels]), low.noisy)[0]
+        detail_rows = [
+            _detail_gradients(call, centres[levels - 1 - index], cascade.wavelet) for index, call in enumerate(fine)
+        ]
+
+    def made(row: Tensor, scale: int, column: Tensor | None = None) -> Row:
+        summed = row.sum(dim=(0, 1))
+        planes = row.shape[0] * row.shape[1]
+        return Row(
+            values=summed.float(),
+            origin=(top >> scale, left >> scale),
+            centre=(place.row >> scale, place.column >> scale),
+            sum=float(summed.double().sum()),
+            noise_gain=float(row.double().square().sum()) * planes,
+            asymmetry=None if column is None else _asymmetry(row, column),
+        )
+
+    def walked(picture: Tensor) -> Tensor:
+        return RecordedWalk(cascade, gradients=False).run(picture, noise_level)[-1]
+
+    def lowpassed(picture: Tensor) -> Tensor:
+        levels_of = torch.full((picture.shape[0],), low.noise_level, dtype=picture.dtype, device=picture.device)
+        result: Tensor = cascade.lowpass(picture, levels_of)
+        return result
+
+    whole_column = _column(walked, part.detach(), centres[0], STEP * noise_level)
+    low_column = _column(lowpassed, low.noisy.detach(), centres[levels], STEP * low.noise_level)
+    details = []
+    for scale, (own, coarse, observed) in zip(range(levels - 1, -1, -1), detail_rows, strict=True):
+        details.append(
+            DetailRows(
+                # The adjoint of the wavelet step is its inverse over 4.
+                noisy=made(wavelets.join(torch.zeros_like(coarse), own, cascade.wavelet) / 4, scale),
+                coarse=made(coarse, scale + 1),
+                observed=None if observed is None else made(observed, scale + 1),
+            )
+        )
+    return PixelRows(place, made(whole, 0, whole_column), made(low_row, levels, low_column), tuple(details[::-1]))
+
+
+def _window(cascade: CascadeWalk, noisy: Tensor, place: Place) -> tuple[int, int, Tensor]:
+    """Top, left and pixels of all that matters to a pixel; on the grid of the coarsest scale."""
+    radius = reach(cascade)
+    if radius is None:
+        return 0, 0, noisy
+    step = 2**cascade.levels
+    height, width = noisy.shape[-2:]
+    top, left = (max(0, (centre - radius) // step * step) for centre in (place.row, place.column))
+    bottom, right = (-(-(centre + radius + 1) // step) * step for centre in (place.row, place.column))
+    return top, left, noisy[..., top : min(bottom, height), left : min(right, width)]
+
+
+def _pixel(image: Tensor, centre: tuple[int, int]) -> Tensor:
+    """The mean over batch and channels of one pixel."""
+    return image[..., centre[0], centre[1]].mean()
+
+
+def _gradients(value: Tensor, *inputs: Tensor) -> list[Tensor]:
+    """d value / d inputs; zero where it does not depend on one. The graph is kept."""
+    if not value.requires_grad:
+        return [torch.zeros_like(one) for one in inputs]
+    found = torch.autograd.grad(value, inputs, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(one) if row is None else row for one, row in zip(inputs, found, strict=True)]
+
+
+def _detail_gradients(call: ScaleCall, centre: tuple[int, int], wavelet: str) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Rows of the part of a pixel that details hold: in noisy details, coarse image, and that as observed."""
+    assert call.coarse is not None
+    part = wavelets.join(torch.zeros_like(call.coarse), call.denoised, wavelet)
+    inputs = [call.noisy, call.coarse, *([call.observed] if call.observed is not None else [])]
+    noisy, coarse, *observed = _gradients(_pixel(part, centre), *inputs)
+    return noisy, coarse, observed[0] if observed else None
+
+
+def _column(function: Callable[[Tensor], Tensor], given: Tensor, centre: tuple[int, int], step: float) -> Tensor:
+    """Where one pixel goes: the derivative of all outputs by the pixel, all channels alike, by central differences.
+
+    Scaled as the row is: of a mean over channels.
+    """
+    change = torch.zeros_like(given)
+    change[..., centre[0], centre[1]] = step
+    planes = given.shape[0] * given.shape[1]
+    with torch.no_grad():
+        return (function(given + change) - function(given - change)) / (2 * step * planes)
+
+
+def _asymmetry(row: Tensor, column: Tensor) -> float:
+    energy = float(row.double().square().sum() + column.double().square().sum())
+    return float((row - column).double().square().sum()) ** 0.5 / energy**0.5 if energy > 0 else 0.0
