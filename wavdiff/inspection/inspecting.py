@@ -121,9 +121,7 @@ def check_size(cascade: CascadeWalk, size: tuple[int, int]) -> None:
         )
 
 
-def inspect_picture(
-    cascade: CascadeWalk, picture: Tensor, request: InspectionRequest | None = None, channels: int | None = None
-) -> Inspection:
+def inspect_picture(cascade: CascadeWalk, picture: Tensor, request: InspectionRequest | None = None) -> Inspection:
     """Add noise to a picture and look at what a cascade makes of it.
 
     Args:
@@ -131,7 +129,6 @@ def inspect_picture(
         picture: (C, H, W) in [-1, 1], clean, C = 1 or 3. A gray cascade takes channels apart; an RGB cascade is given a
             gray picture as three equal channels, each with noise of its own.
         request: noise and pixels; default `InspectionRequest()`.
-        channels: of the cascade; default its own, or 1.
 
     Returns:
         The walk, its numbers by scale, and the rows of the pixels.
@@ -140,7 +137,7 @@ def inspect_picture(
         WavdiffError: a picture that is too large or no picture, or pixels outside of it.
     """
     request = request or InspectionRequest()
-    channels = channels or int(getattr(cascade, "channels", 1))
+    channels = int(getattr(cascade, "channels", 1))  # exact denoisers are of gray images
     if picture.ndim != 3 or picture.shape[0] not in (1, 3) or not picture.numel():
         raise WavdiffError(f"a picture must be (C, H, W) with C = 1 or 3, got {tuple(picture.shape)}")
     size = (picture.shape[1], picture.shape[2])
@@ -148,7 +145,8 @@ def inspect_picture(
     check_places(request.places, size)
     if channels == 3 and picture.shape[0] == 1:
         picture = picture.expand(3, -1, -1)
-    places = tuple(Place(*place) for place in request.places) or choose_places(picture)
+    asked = tuple(Place(*place, f"pixel {number}") for number, place in enumerate(request.places, 1))
+    places = asked or choose_places(picture)
     generator = derive_generator(request.seed, "inspection")
     level = 2 * request.sigma
     noisy = picture + level * draw_noise(tuple(picture.shape), [generator], picture)[0]

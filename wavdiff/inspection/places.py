@@ -21,11 +21,11 @@ BORDER = 8  # pixels at the border that are not chosen, where the picture has ot
 
 @dataclass(frozen=True)
 class Place:
-    """A pixel of x_0, counted from 0 at the top left, and what it was chosen for."""
+    """A pixel of x_0, counted from 0 at the top left, and what it is called."""
 
     row: int
     column: int
-    reason: str = "chosen"
+    reason: str = "pixel"
 
 
 def check_places(places: tuple[tuple[int, int], ...], size: tuple[int, int]) -> None:

@@ -79,13 +79,13 @@ def write_inspection(
     files = draw_all(seen)
     files[REPORT] = (text + "\n").encode()
     files[NUMBERS] = (json.dumps(numbers, indent=1) + "\n").encode()
-    for number in range(len(seen.rows) + 1, MOST_PLACES + 1):  # of an earlier run that looked at more pixels
-        (out / scales_name(number)).unlink(missing_ok=True)
     for name, content in files.items():
         with written_whole(out / name) as file:
             file.write(content)
         if say:
             say(str(out / name))
+    for number in range(len(seen.rows) + 1, MOST_PLACES + 1):  # of an earlier run that looked at more pixels
+        (out / scales_name(number)).unlink(missing_ok=True)
     return text, numbers
 
 

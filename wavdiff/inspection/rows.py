@@ -26,7 +26,7 @@ class Row:
     """The row of one pixel with respect to one image, and its numbers.
 
     Attributes:
-        values: (h, w) float32, summed over channels; a part of the image where `origin` is not (0, 0).
+        values: (h, w), summed over channels; a part of the image where `origin` is not (0, 0).
         origin: (row, column) of `values[0, 0]` in that image.
         centre: (row, column) of the pixel in that image.
         sum: of all values.
@@ -105,7 +105,8 @@ def pixel_rows(cascade: CascadeWalk, noisy: Tensor, noise_level: float, place: P
     Returns:
         Its rows.
     """
-    top, left, part = _window(cascade, noisy, place)
+    radius = reach(cascade)
+    top, left, part = _window(noisy, place, radius, cascade.levels)
     part = part.detach().clone().requires_grad_()
     inner = (place.row - top, place.column - left)
     walk = RecordedWalk(cascade, gradients=True)
@@ -120,18 +121,6 @@ def pixel_rows(cascade: CascadeWalk, noisy: Tensor, noise_level: float, place: P
             _detail_gradients(call, centres[levels - 1 - index], cascade.wavelet) for index, call in enumerate(fine)
         ]
 
-    def made(row: Tensor, scale: int, column: Tensor | None = None) -> Row:
-        summed = row.sum(dim=(0, 1))
-        planes = row.shape[0] * row.shape[1]
-        return Row(
-            values=summed.float(),
-            origin=(top >> scale, left >> scale),
-            centre=(place.row >> scale, place.column >> scale),
-            sum=float(summed.double().sum()),
-            noise_gain=float(row.double().square().sum()) * planes,
-            asymmetry=None if column is None else _asymmetry(row, column),
-        )
-
     def walked(picture: Tensor) -> Tensor:
         return RecordedWalk(cascade, gradients=False).run(picture, noise_level)[-1]
 
@@ -140,8 +129,26 @@ def pixel_rows(cascade: CascadeWalk, noisy: Tensor, noise_level: float, place: P
         result: Tensor = cascade.lowpass(picture, levels_of)
         return result
 
-    whole_column = _column(walked, part.detach(), centres[0], STEP * noise_level)
-    low_column = _column(lowpassed, low.noisy.detach(), centres[levels], STEP * low.noise_level)
+    # What a pixel reaches depends on what lies around that, so that columns need twice the window.
+    outer_top, outer_left, outer = _window(noisy, place, None if radius is None else 2 * radius, levels)
+    outer_low = wavelets.decompose(outer, levels, cascade.wavelet).coarse
+    outer_centres = [((place.row - outer_top) >> scale, (place.column - outer_left) >> scale) for scale in (0, levels)]
+    whole_column = _column(walked, outer, outer_centres[0], STEP * noise_level)
+    low_column = _column(lowpassed, outer_low, outer_centres[1], STEP * low.noise_level)
+
+    def made(row: Tensor, scale: int, column: Tensor | None = None) -> Row:
+        summed = row.sum(dim=(0, 1))
+        shift = ((top - outer_top) >> scale, (left - outer_left) >> scale)
+        planes = row.shape[0] * row.shape[1]
+        return Row(
+            values=summed,
+            origin=(top >> scale, left >> scale),
+            centre=(place.row >> scale, place.column >> scale),
+            sum=float(summed.double().sum()),
+            noise_gain=float(row.double().square().sum()) * planes,
+            asymmetry=None if column is None else _asymmetry(row, column, shift),
+        )
+
     details = []
     for scale, (own, coarse, observed) in zip(range(levels - 1, -1, -1), detail_rows, strict=True):
         details.append(
@@ -155,12 +162,11 @@ def pixel_rows(cascade: CascadeWalk, noisy: Tensor, noise_level: float, place: P
     return PixelRows(place, made(whole, 0, whole_column), made(low_row, levels, low_column), tuple(details[::-1]))
 
 
-def _window(cascade: CascadeWalk, noisy: Tensor, place: Place) -> tuple[int, int, Tensor]:
-    """Top, left and pixels of all that matters to a pixel; on the grid of the coarsest scale."""
-    radius = reach(cascade)
+def _window(noisy: Tensor, place: Place, radius: int | None, levels: int) -> tuple[int, int, Tensor]:
+    """Top, left and pixels of a window that reaches so far around a pixel, on the grid of the coarsest scale."""
     if radius is None:
         return 0, 0, noisy
-    step = 2**cascade.levels
+    step = 2**levels
     height, width = noisy.shape[-2:]
     top, left = (max(0, (centre - radius) // step * step) for centre in (place.row, place.column))
     bottom, right = (-(-(centre + radius + 1) // step) * step for centre in (place.row, place.column))
@@ -201,6 +207,9 @@ def _column(function: Callable[[Tensor], Tensor], given: Tensor, centre: tuple[i
         return (function(given + change) - function(given - change)) / (2 * step * planes)
 
 
-def _asymmetry(row: Tensor, column: Tensor) -> float:
-    energy = float(row.double().square().sum() + column.double().square().sum())
-    return float((row - column).double().square().sum()) ** 0.5 / energy**0.5 if energy > 0 else 0.0
+def _asymmetry(row: Tensor, column: Tensor, shift: tuple[int, int]) -> float:
+    """|row - column| / sqrt(|row|^2 + |column|^2), where the row's window lies `shift` inside the column's."""
+    row, column = row.double(), column.double().clone()
+    energy = float(row.square().sum() + column.square().sum())
+    column[..., shift[0] : shift[0] + row.shape[-2], shift[1] : shift[1] + row.shape[-1]] -= row
+    return (float(column.square().sum()) / energy) ** 0.5 if energy > 0 else 0.0

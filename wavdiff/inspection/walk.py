@@ -46,9 +46,12 @@ class _Recorded:
         return getattr(self._denoiser, name)
 
     def __call__(self, noisy: Tensor, noise_level: Tensor, *coarse: Any) -> Any:
-        answer = self._denoiser(noisy, noise_level, *coarse)
+        # Nodes of their own in the graph: the noisy low-pass image also is what the coarsest details see as observed,
+        # and a derivative by it must not go through the denoisers before this one.
+        noisy, *coarse_nodes = (x.view_as(x) if isinstance(x, Tensor) else x for x in (noisy, *coarse))
+        answer = self._denoiser(noisy, noise_level, *coarse_nodes)
         denoised = answer[0] if coarse else answer
-        given: list[Any] = [*coarse, None, None]
+        given: list[Any] = [*coarse_nodes, None, None]
         self._calls.append(ScaleCall(noisy, float(noise_level[0]), denoised, given[0], given[1]))
         return answer
 
