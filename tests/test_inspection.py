@@ -243,6 +243,9 @@ def test_energies_of_known_denoisers() -> None:
     flat = inspect_picture(walk, torch.zeros(1, 128, 128), InspectionRequest(sigma=0.05))
     assert flat.scales[1].residual_sigma == pytest.approx(0.05, rel=0.05) and flat.scales[1].clean_rms == 0
     assert flat.psnr[-1][0] == pytest.approx(-20 * np.log10(0.05), abs=0.2)
+    # All noise removed, or all of it left; of noise halved, a half of its energy is neither.
+    assert flat.scales[0].balance == pytest.approx(1, rel=0.2) and flat.scales[1].balance == pytest.approx(1, rel=0.1)
+    assert flat.scales[2].balance == pytest.approx(0.5, rel=0.1)
     # One pass of identity: the denoised x_J is the noisy one.
     assert torch.equal(seen.noisy_walk[0], seen.denoised_walk[0]) and seen.psnr[0][0] == seen.psnr[0][1]
 

@@ -66,6 +66,8 @@ class ScaleMeasures:
         kept: share of the energy that is left: (denoised_rms / noisy_rms)^2.
         clean_rms: of the coefficients without noise.
         error_rms: of denoised minus clean.
+        balance: (residual_rms^2 + error_rms^2) / noise_level^2. An exact posterior mean has 1 on average: its error is
+            orthogonal to every function of the noisy picture. More is a network that could do better here.
     """
 
     name: str
@@ -79,6 +81,7 @@ class ScaleMeasures:
     kept: float
     clean_rms: float
     error_rms: float
+    balance: float
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,7 @@ def _rms(values: Tensor) -> float:
 
 def _measures(call: ScaleCall, truth: Tensor, name: str, std: float, level: float) -> ScaleMeasures:
     noisy_rms, denoised_rms, residual_rms = map(_rms, (call.noisy, call.denoised, call.noisy - call.denoised))
+    error_rms = _rms(call.denoised - truth)
     return ScaleMeasures(
         name=name,
         noise_level=call.noise_level,
@@ -213,5 +217,6 @@ def _measures(call: ScaleCall, truth: Tensor, name: str, std: float, level: floa
         residual_sigma=residual_rms * level / call.noise_level / 2,
         kept=(denoised_rms / noisy_rms) ** 2 if noisy_rms else 1.0,
         clean_rms=_rms(truth),
-        error_rms=_rms(call.denoised - truth),
+        error_rms=error_rms,
+        balance=(residual_rms**2 + error_rms**2) / call.noise_level**2,
     )

@@ -154,7 +154,7 @@ def _scale_section(seen: Inspection) -> str:
     levels = len(seen.scales) - 1
     columns = [
         "noise", "of the picture's range", "noisy", "denoised", "removed", "estimate of sigma", "energy kept", "clean",
-        "error", "PSNR of",
+        "error", "balance", "PSNR of",
     ]  # fmt: skip
     cells = {}
     for place, scale in enumerate(seen.scales):
@@ -163,13 +163,14 @@ def _scale_section(seen: Inspection) -> str:
         cells[name] = [
             f"{scale.noise_level:.4f}", f"{scale.noise_level_unit:.4f}", f"{scale.noisy_rms:.4f}",
             f"{scale.denoised_rms:.4f}", f"{scale.residual_rms:.4f}", f"{scale.residual_sigma:.4f}",
-            f"{scale.kept:.1%}", f"{scale.clean_rms:.4f}", f"{scale.error_rms:.4f}",
+            f"{scale.kept:.1%}", f"{scale.clean_rms:.4f}", f"{scale.error_rms:.4f}", f"{scale.balance:.2f}",
             f"x_{levels - place}: {before:.2f} → {after:.2f} dB",
         ]  # fmt: skip
     text = (
         "Root mean squares over all coefficients, library units (images in [-1, 1]). *removed* is y - D(y), the noise "
         "level that the network acts as if it saw; *estimate of sigma* is the same as white noise on the picture, to "
-        "be compared with --sigma."
+        "be compared with --sigma. *balance* is (removed^2 + error^2) / noise^2, 1 on average for an exact posterior "
+        "mean."
     )
     return f"## Scales\n\n{text}\n\n{markdown_table(columns, cells)}"
 
@@ -198,14 +199,14 @@ def _filter_section(seen: Inspection) -> str:
         for index, (what, given, row, averages) in enumerate(lines):
             if row is not None:
                 cells[f"{number}{'abcdefghijklmnopqrstuvwxyz'[index % 26]}"] = [
-                    what, given, f"{row.sum + 0.0:.3f}", f"{row.noise_gain:.4f}",
+                    what, given, f"{round(row.sum, 3) + 0.0:.3f}", f"{row.noise_gain:.4f}",
                     f"{row.effective_pixels:.1f}" if averages else NOTHING, f"{float(row.values.abs().max()):.3f}",
                     NOTHING if row.asymmetry is None else f"{row.asymmetry:.2f}",
                 ]  # fmt: skip
     text = (
         "Rows of the Jacobian. *Noise left* is |row|^2, the share of the noise's variance that reaches the pixel; "
-        "*effective pixels* is 1 / |row|^2; *asymmetry* is |row - column| / sqrt(|row|^2 + |column|^2), 0 for an exact "
-        "posterior mean. In the pictures red adds, blue takes away, white is zero."
+        "*effective pixels* is sum^2 / |row|^2; *asymmetry* is |row - column| / sqrt(|row|^2 + |column|^2), 0 for an "
+        "exact posterior mean. In the pictures red adds, blue takes away, white is zero."
     )
     return (
         f"## Filters\n\n{text}\n\n![filters](filters.png)\n\n"

@@ -44,16 +44,15 @@ class Row:
 
     @property
     def effective_pixels(self) -> float:
-        """1 / |row|^2: a plain average over so many pixels lets as much noise through. Means something for sum 1."""
-        return 1 / self.noise_gain if self.noise_gain > 0 else float("inf")
+        """sum^2 / |row|^2, which for a sum of 1 is 1 / |row|^2: a plain average has the number of its pixels."""
+        return self.sum**2 / self.noise_gain if self.noise_gain > 0 else 0.0
 
     def measures(self) -> dict[str, float | None]:
         """The numbers, for JSON."""
-        pixels = self.effective_pixels
         return {
             "sum": self.sum,
             "noise_gain": self.noise_gain,
-            "effective_pixels": pixels if pixels < float("inf") else None,
+            "effective_pixels": self.effective_pixels,
             "largest": float(self.values.abs().max()),
             "asymmetry": self.asymmetry,
         }
