@@ -1,5 +1,6 @@
 """Looking inside: rows of Jacobians are those of closed forms, and reports say what was measured."""
 
+import io
 import json
 import random
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from wavdiff import wavelets
 from wavdiff.cascade import CascadeWalk, WaveletCascade
 from wavdiff.errors import WavdiffError
 from wavdiff.inspection import InspectionRequest, Place, describe, inspect_picture, planned_files, rows
+from wavdiff.inspection.pictures import View, draw_filters, half_width
 from wavdiff.inspection.places import choose_places
 from wavdiff.inspection.rows import pixel_rows
 from wavdiff.inspection.walk import RecordedWalk, reach
@@ -77,8 +79,9 @@ def box(image: Tensor) -> Tensor:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def test_rows_of_the_exact_posterior_mean_are_those_of_the_wiener_filter() -> None:
-    cascade = GaussianCascade()
+@pytest.mark.parametrize("wavelet", ["haar", "db2"])
+def test_rows_of_the_exact_posterior_mean_are_those_of_the_wiener_filter(wavelet: str) -> None:
+    cascade = GaussianCascade(wavelet=wavelet)
     place = Place(3, 5)
     found = pixel_rows(cascade, cascade.draw(1), LEVEL, place)
     exact = wiener(cascade.covariance, LEVEL)[3 * 8 + 5].reshape(8, 8)
@@ -94,9 +97,10 @@ def test_rows_of_the_exact_posterior_mean_are_those_of_the_wiener_filter() -> No
     assert all(not own.coarse.values.any() and own.observed is not None for own in found.details)
 
 
-def test_detail_rows_of_an_exact_cascade() -> None:
+@pytest.mark.parametrize("wavelet", ["haar", "db2"])
+def test_detail_rows_of_an_exact_cascade(wavelet: str) -> None:
     """Details given an exact coarse image: d^ = R x + G (d - R x), so rows are those of G and of (1 - G) R."""
-    cascade = GaussianCascade(conditioning_augmentation=False)
+    cascade = GaussianCascade(conditioning_augmentation=False, wavelet=wavelet)
     place = Place(6, 1)
     found = pixel_rows(cascade, cascade.draw(1, seed=3), LEVEL, place)
     for scale, own in enumerate(found.details):
@@ -104,13 +108,13 @@ def test_detail_rows_of_an_exact_cascade() -> None:
         details = cascade.details[scale]
         gain = wiener(details.conditional, LEVEL / 2 ** (scale + 1))
         basis = torch.eye(3 * side**2, dtype=torch.float64).reshape(-1, 3, side, side)
-        pick = wavelets.join(torch.zeros(len(basis), 1, side, side, dtype=torch.float64), basis)
+        pick = wavelets.join(torch.zeros(len(basis), 1, side, side, dtype=torch.float64), basis, wavelet)
         pick = pick[:, 0, 6 >> scale, 1 >> scale]  # what each coefficient gives to the pixel
         coarse = pick @ (torch.eye(len(gain), dtype=torch.float64) - gain) @ details.regression
         torch.testing.assert_close(own.coarse.values, coarse.reshape(side, side), rtol=1e-6, atol=1e-9)
         # As a picture of x_k: what the pixel gains where pixels of the noisy x_k grow.
         picture = torch.eye(4 * side**2, dtype=torch.float64).reshape(-1, 1, 2 * side, 2 * side)
-        noisy = wavelets.split(picture)[1].flatten(1) @ (pick @ gain)
+        noisy = wavelets.split(picture, wavelet)[1].flatten(1) @ (pick @ gain)
         torch.testing.assert_close(own.noisy.values, noisy.reshape(2 * side, 2 * side), rtol=1e-6, atol=1e-9)
         assert own.noisy.sum == pytest.approx(0, abs=1e-9) and own.observed is None
 
@@ -131,6 +135,20 @@ def test_a_box_filter_averages_nine_pixels(channels: int) -> None:
     torch.testing.assert_close(found.whole.values, expected)
     assert found.whole.effective_pixels == pytest.approx(9)
     assert found.whole.asymmetry == pytest.approx(0, abs=1e-8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_constant_is_what_no_filter_explains(channels: int) -> None:
+    noisy = noisy_picture(11, 9, channels)
+    found = pixel_rows(LinearWalk(lambda x: x), noisy, LEVEL, Place(4, 6))
+    assert found.whole.constant == pytest.approx(0, abs=1e-12)
+    # 0.2 in library units are 0.1 of the range; halved around black, nothing is added.
+    lighter = pixel_rows(LinearWalk(lambda x: x + 0.2), noisy, LEVEL, Place(4, 6))
+    darker = pixel_rows(LinearWalk(lambda x: (x + 1) / 2 - 1, lambda d: d / 2), noisy, LEVEL, Place(4, 6))
+    assert lighter.whole.constant == pytest.approx(0.1) and lighter.lowpass.constant == pytest.approx(0.1)
+    assert darker.whole.constant == pytest.approx(0, abs=1e-12) and darker.whole.sum == pytest.approx(0.5)
+    # Details that look at no coarse image have zero rows by it, and none by what they were not given.
+    assert not darker.details[0].coarse.values.any() and darker.details[0].observed is None
 
 
 def test_asymmetry_of_a_known_matrix() -> None:
@@ -306,6 +324,52 @@ def test_what_cannot_be_inspected(request_settings: Any, picture: tuple[int, ...
 def test_a_local_cascade_takes_larger_pictures() -> None:
     with pytest.raises(WavdiffError, match="at most 1,000,000 pixels, got 1001x1000"):
         inspect_picture(local_cascade(), torch.zeros(1, 1001, 1000))
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def row_of(values: Tensor, origin: tuple[int, int], centre: tuple[int, int]) -> rows.Row:
+    return rows.Row(values, origin, centre, float(values.sum()), float(values.square().sum()))
+
+
+def test_a_view_shows_what_lies_there() -> None:
+    image = torch.arange(35.0).reshape(1, 5, 7)
+    seen = View(2, 3, 1).cut(image)
+    assert torch.equal(seen, image[:, 1:4, 2:5])
+    corner = View(0, 6, 2).cut(image)[0]
+    assert torch.equal(corner[2:, :3], image[0, :3, 4:])
+    assert bool(corner[:2].isnan().all()) and bool(corner[:, 3:].isnan().all())
+    # A part of an image, cut by places of the whole.
+    assert torch.equal(View(2, 3, 1).cut(image[:, 1:, 2:], (1, 2)), seen)
+    assert bool(View(40, 40, 1).cut(image).isnan().all())
+
+
+def test_filters_are_magnified_to_where_their_energy_lies() -> None:
+    values = torch.zeros(101, 91)
+    values[50, 40] = 1
+    assert half_width(row_of(values, (0, 0), (50, 40))) == 7
+    assert half_width(row_of(torch.zeros(9, 9), (0, 0), (4, 4))) == 7
+    values[50 - 12, 40] = 0.5
+    assert half_width(row_of(values, (0, 0), (50, 40))) == 12
+    assert half_width(row_of(values[20:, 10:], (20, 10), (50, 40))) == 12
+    values[100, 40] = 0.5
+    assert half_width(row_of(values, (0, 0), (50, 40))) == 32
+
+
+def test_drawn_filters_are_white_at_zero_and_red_above() -> None:
+    pytest.importorskip("matplotlib")
+    walk = LinearWalk(lambda x: x)
+    seen = inspect_picture(walk, torch.zeros(1, 31, 31), InspectionRequest(places=((15, 15),)))
+    with Image.open(io.BytesIO(draw_filters(seen))) as image:
+        drawn = np.array(image.convert("RGB")).astype(int)
+    width = drawn.shape[1] // 4
+    last = drawn[:, 3 * width :]
+    red = (last[..., 0] > 80) & (last[..., 1] < 20) & (last[..., 2] < 60)
+    blue = (last[..., 2] > last[..., 0] + 60) & (last[..., 2] > 80)
+    assert red.sum() > 30 and not blue.any()
+    # All but the pixel itself is white, or nearly.
+    assert (last.min(axis=2) > 240).mean() > 0.85
 
 
 # --- the table --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ a pixel p is therefore the filter that this pixel was averaged with, chosen by t
     sum of the row          1 where the mean brightness is kept
     |row|^2                 share of the noise's variance that is left in the pixel
     sum^2 / |row|^2         pixels of a plain average that does the same: the effective number of pixels
+    D(y) - row . y          0 for a bias-free network: all of the pixel is filtered picture
     |row - column|          0 for an exact posterior mean, whose Jacobian is symmetric (a covariance over sigma^2)
 
 In a cascade every scale has such filters: the low-pass image's in the noisy low-pass image, and the details' in the

@@ -176,7 +176,7 @@ def _scale_section(seen: Inspection) -> str:
 
 
 def _filter_section(seen: Inspection) -> str:
-    columns = ["of", "with respect to", "sum", "noise left", "effective pixels", "largest", "asymmetry"]
+    columns = ["of", "with respect to", "sum", "noise left", "effective pixels", "largest", "asymmetry", "constant"]
     cells: dict[str, list[str]] = {}
     notes = []
     for number, rows in enumerate(seen.rows, 1):
@@ -202,11 +202,13 @@ def _filter_section(seen: Inspection) -> str:
                     what, given, f"{round(row.sum, 3) + 0.0:.3f}", f"{row.noise_gain:.4f}",
                     f"{row.effective_pixels:.1f}" if averages else NOTHING, f"{float(row.values.abs().max()):.3f}",
                     NOTHING if row.asymmetry is None else f"{row.asymmetry:.2f}",
+                    NOTHING if row.constant is None else f"{row.constant:.3f}",
                 ]  # fmt: skip
     text = (
         "Rows of the Jacobian. *Noise left* is |row|^2, the share of the noise's variance that reaches the pixel; "
         "*effective pixels* is sum^2 / |row|^2; *asymmetry* is |row - column| / sqrt(|row|^2 + |column|^2), 0 for an "
-        "exact posterior mean. In the pictures red adds, blue takes away, white is zero."
+        "exact posterior mean; *constant* is D(y) - row . y in [0, 1] units, 0 for a bias-free network. In the "
+        "pictures red adds, blue takes away, white is zero."
     )
     return (
         f"## Filters\n\n{text}\n\n![filters](filters.png)\n\n"

@@ -7,7 +7,7 @@ channels alike: of a gray picture, simply d denoised / d noisy.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ class Row:
         noise_gain: |row|^2, over channels apart, times their number: the variance of the pixel, of noise of variance 1.
         asymmetry: |row - column| / sqrt(|row|^2 + |column|^2): 0 of a symmetric Jacobian, 1 where both have nothing in
             common; None where it was not asked for.
+        constant: D(y) - row . y, in [0, 1] units: the part of the pixel's value that is no filtered picture, 0 of a
+            bias-free network; None for details.
     """
 
     values: Tensor
@@ -41,6 +43,7 @@ class Row:
     sum: float
     noise_gain: float
     asymmetry: float | None = None
+    constant: float | None = None
 
     @property
     def effective_pixels(self) -> float:
@@ -55,6 +58,7 @@ class Row:
             "effective_pixels": self.effective_pixels,
             "largest": float(self.values.abs().max()),
             "asymmetry": self.asymmetry,
+            "constant": self.constant,
         }
 
 
@@ -114,8 +118,9 @@ def pixel_rows(cascade: CascadeWalk, noisy: Tensor, noise_level: float, place: P
         low, *fine = walk.calls
         levels = walk.levels
         centres = [(inner[0] >> scale, inner[1] >> scale) for scale in range(levels + 1)]
-        whole = _gradients(_pixel(image, centres[0]), part)[0]
-        low_row = _gradients(_pixel(low.denoised, centres[levels]), low.noisy)[0]
+        pixel, low_pixel = _pixel(image, centres[0]), _pixel(low.denoised, centres[levels])
+        whole = _gradient(pixel, part)
+        low_row = _gradient(low_pixel, low.noisy)
         detail_rows = [
             _detail_gradients(call, centres[levels - 1 - index], cascade.wavelet) for index, call in enumerate(fine)
         ]
@@ -158,7 +163,12 @@ def pixel_rows(cascade: CascadeWalk, noisy: Tensor, noise_level: float, place: P
                 observed=None if observed is None else made(observed, scale + 1),
             )
         )
-    return PixelRows(place, made(whole, 0, whole_column), made(low_row, levels, low_column), tuple(details[::-1]))
+    return PixelRows(
+        place,
+        replace(made(whole, 0, whole_column), constant=_constant(pixel, whole, part)),
+        replace(made(low_row, levels, low_column), constant=_constant(low_pixel, low_row, low.noisy)),
+        tuple(details[::-1]),
+    )
 
 
 def _window(noisy: Tensor, place: Place, radius: int | None, levels: int) -> tuple[int, int, Tensor]:
@@ -177,21 +187,33 @@ def _pixel(image: Tensor, centre: tuple[int, int]) -> Tensor:
     return image[..., centre[0], centre[1]].mean()
 
 
-def _gradients(value: Tensor, *inputs: Tensor) -> list[Tensor]:
-    """d value / d inputs; zero where it does not depend on one. The graph is kept."""
+def _gradient_if_used(value: Tensor, given: Tensor) -> Tensor | None:
+    """d value / d given; None where it does not depend on that. The graph is kept."""
     if not value.requires_grad:
-        return [torch.zeros_like(one) for one in inputs]
-    found = torch.autograd.grad(value, inputs, retain_graph=True, allow_unused=True)
-    return [torch.zeros_like(one) if row is None else row for one, row in zip(inputs, found, strict=True)]
+        return None
+    return torch.autograd.grad(value, given, retain_graph=True, allow_unused=True)[0]
+
+
+def _gradient(value: Tensor, given: Tensor) -> Tensor:
+    """d value / d given, zero where it does not depend on that."""
+    found = _gradient_if_used(value, given)
+    return torch.zeros_like(given) if found is None else found
+
+
+def _constant(value: Tensor, row: Tensor, given: Tensor) -> float:
+    """value - row . given, where both count from black; in [0, 1] units."""
+    return (float(value.detach()) + 1 - float((row * (given.detach() + 1)).double().sum())) / 2
 
 
 def _detail_gradients(call: ScaleCall, centre: tuple[int, int], wavelet: str) -> tuple[Tensor, Tensor, Tensor | None]:
     """Rows of the part of a pixel that details hold: in noisy details, coarse image, and that as observed."""
     assert call.coarse is not None
-    part = wavelets.join(torch.zeros_like(call.coarse), call.denoised, wavelet)
-    inputs = [call.noisy, call.coarse, *([call.observed] if call.observed is not None else [])]
-    noisy, coarse, *observed = _gradients(_pixel(part, centre), *inputs)
-    return noisy, coarse, observed[0] if observed else None
+    # pytorch-wavelets passes no gradient to the details where the coarse image asks for none.
+    nothing = torch.zeros_like(call.coarse, requires_grad=True)
+    part = wavelets.join(nothing, call.denoised, wavelet)
+    pixel = _pixel(part, centre)
+    observed = None if call.observed is None else _gradient_if_used(pixel, call.observed)
+    return _gradient(pixel, call.noisy), _gradient(pixel, call.coarse), observed
 
 
 def _column(function: Callable[[Tensor], Tensor], given: Tensor, centre: tuple[int, int], step: float) -> Tensor:
