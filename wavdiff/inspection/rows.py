@@ -7,7 +7,7 @@ channels alike: of a gray picture, simply d denoised / d noisy.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -108,39 +108,29 @@ def pixel_rows(cascade: CascadeWalk, noisy: Tensor, noise_level: float, place: P
     Returns:
         Its rows.
     """
-    radius = reach(cascade)
-    top, left, part = _window(noisy, place, radius, cascade.levels)
-    part = part.detach().clone().requires_grad_()
-    inner = (place.row - top, place.column - left)
-    walk = RecordedWalk(cascade, gradients=True)
-    with torch.enable_grad():
-        image = walk.run(part, noise_level)[-1]
-        low, *fine = walk.calls
-        levels = walk.levels
-        centres = [(inner[0] >> scale, inner[1] >> scale) for scale in range(levels + 1)]
-        pixel, low_pixel = _pixel(image, centres[0]), _pixel(low.denoised, centres[levels])
-        whole = _gradient(pixel, part)
-        low_row = _gradient(low_pixel, low.noisy)
-        detail_rows = [
-            _detail_gradients(call, centres[levels - 1 - index], cascade.wavelet) for index, call in enumerate(fine)
-        ]
+    radius, levels = reach(cascade), cascade.levels
+    top, left, part = _window(noisy, place, radius, levels)
+    found = _differentiated(cascade, part, noise_level, (place.row - top, place.column - left))
+
+    # What a pixel reaches depends on what lies around that, so that columns need twice the window.
+    outer_top, outer_left, outer = _window(noisy, place, None if radius is None else 2 * radius, levels)
+    outer_low = wavelets.decompose(outer, levels, cascade.wavelet).coarse
+    centres = [((place.row - outer_top) >> scale, (place.column - outer_left) >> scale) for scale in (0, levels)]
 
     def walked(picture: Tensor) -> Tensor:
         return RecordedWalk(cascade, gradients=False).run(picture, noise_level)[-1]
 
     def lowpassed(picture: Tensor) -> Tensor:
-        levels_of = torch.full((picture.shape[0],), low.noise_level, dtype=picture.dtype, device=picture.device)
-        result: Tensor = cascade.lowpass(picture, levels_of)
+        low_levels = torch.full((picture.shape[0],), found.low_level, dtype=picture.dtype, device=picture.device)
+        result: Tensor = cascade.lowpass(picture, low_levels)
         return result
 
-    # What a pixel reaches depends on what lies around that, so that columns need twice the window.
-    outer_top, outer_left, outer = _window(noisy, place, None if radius is None else 2 * radius, levels)
-    outer_low = wavelets.decompose(outer, levels, cascade.wavelet).coarse
-    outer_centres = [((place.row - outer_top) >> scale, (place.column - outer_left) >> scale) for scale in (0, levels)]
-    whole_column = _column(walked, outer, outer_centres[0], STEP * noise_level)
-    low_column = _column(lowpassed, outer_low, outer_centres[1], STEP * low.noise_level)
+    columns = [
+        _column(walked, outer, centres[0], STEP * noise_level),
+        _column(lowpassed, outer_low, centres[1], STEP * found.low_level),
+    ]
 
-    def made(row: Tensor, scale: int, column: Tensor | None = None) -> Row:
+    def made(row: Tensor, scale: int, column: Tensor | None = None, constant: float | None = None) -> Row:
         summed = row.sum(dim=(0, 1))
         shift = ((top - outer_top) >> scale, (left - outer_left) >> scale)
         planes = row.shape[0] * row.shape[1]
@@ -151,10 +141,11 @@ def pixel_rows(cascade: CascadeWalk, noisy: Tensor, noise_level: float, place: P
             sum=float(summed.double().sum()),
             noise_gain=float(row.double().square().sum()) * planes,
             asymmetry=None if column is None else _asymmetry(row, column, shift),
+            constant=constant,
         )
 
     details = []
-    for scale, (own, coarse, observed) in zip(range(levels - 1, -1, -1), detail_rows, strict=True):
+    for scale, (own, coarse, observed) in enumerate(found.details):
         details.append(
             DetailRows(
                 # The adjoint of the wavelet step is its inverse over 4.
@@ -163,12 +154,43 @@ def pixel_rows(cascade: CascadeWalk, noisy: Tensor, noise_level: float, place: P
                 observed=None if observed is None else made(observed, scale + 1),
             )
         )
-    return PixelRows(
-        place,
-        replace(made(whole, 0, whole_column), constant=_constant(pixel, whole, part)),
-        replace(made(low_row, levels, low_column), constant=_constant(low_pixel, low_row, low.noisy)),
-        tuple(details[::-1]),
-    )
+    whole = made(found.whole, 0, columns[0], found.whole_constant)
+    return PixelRows(place, whole, made(found.lowpass, levels, columns[1], found.low_constant), tuple(details))
+
+
+@dataclass(frozen=True)
+class _Gradients:
+    """Rows as they come, channels apart, without the graph; `details` finest first: noisy, coarse, observed."""
+
+    whole: Tensor
+    whole_constant: float
+    lowpass: Tensor
+    low_constant: float
+    low_level: float
+    details: list[tuple[Tensor, Tensor, Tensor | None]]
+
+
+def _differentiated(cascade: CascadeWalk, noisy: Tensor, noise_level: float, centre: tuple[int, int]) -> _Gradients:
+    """All rows of the pixel `centre` of a picture (B, C, H, W)."""
+    noisy = noisy.detach().clone().requires_grad_()
+    walk = RecordedWalk(cascade, gradients=True)
+    with torch.enable_grad():
+        image = walk.run(noisy, noise_level)[-1]
+        low, *details = walk.calls
+        centres = [(centre[0] >> scale, centre[1] >> scale) for scale in range(walk.levels + 1)]
+        pixel, low_pixel = _pixel(image, centres[0]), _pixel(low.denoised, centres[-1])
+        whole, lowpass = _gradient(pixel, noisy), _gradient(low_pixel, low.noisy)
+        return _Gradients(
+            whole,
+            _constant(pixel, whole, noisy),
+            lowpass,
+            _constant(low_pixel, lowpass, low.noisy),
+            low.noise_level,
+            [
+                _detail_gradients(call, at, cascade.wavelet)
+                for call, at in zip(reversed(details), centres, strict=False)
+            ],
+        )
 
 
 def _window(noisy: Tensor, place: Place, radius: int | None, levels: int) -> tuple[int, int, Tensor]:
