@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from wavdiff.inspection.pictures import View, draw_filters, half_width
 from wavdiff.inspection.places import choose_places
 from wavdiff.inspection.rows import pixel_rows
 from wavdiff.inspection.walk import RecordedWalk, reach
+from wavdiff.texts import one_line
 
 Cli = Callable[..., Outcome]
 LEVEL = 0.2
@@ -486,6 +488,18 @@ def test_odd_pictures_are_inspected_or_refused(
         assert not (tmp_path / "out").exists()
     else:
         json.loads((tmp_path / "out" / "inspection.json").read_text())
+
+
+@pytest.mark.parametrize("name", [b"a\nb.png", b"\xff.png", b"# [x](y) | z.png"])
+def test_names_that_are_no_text(
+    cli: Cli, tiny_model: Path, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    monkeypatch.setattr("wavdiff.inspection.report.draw_all", lambda seen: {})
+    path = tmp_path / os.fsdecode(name)
+    path.write_bytes(picture.read_bytes())
+    said = cli("inspect", tiny_model, path, "--out", tmp_path / "out", "--pixel", "3,4")
+    assert said.code == 0, said.err
+    assert one_line(path.name) in (tmp_path / "out" / "inspection.md").read_text(encoding="utf-8")
 
 
 def test_pictures_that_are_too_large_and_folders_that_are_files(

@@ -66,12 +66,12 @@ def inspect(
         if folder.exists() and not folder.is_dir():
             raise WavdiffError(f"--out {folder}: is a file, not a folder")
     cascade = load_cascade(model)
-    description = describe(cascade, model)
+    description = describe(cascade, one_line(model))
     if image is None:
         typer.echo(json.dumps(description.as_json(), indent=1) if as_json else description.as_markdown())
         return
     seen = inspect_file(cascade, image, request)
-    text, numbers = write_inspection(seen, description, image.name, folder)
+    text, numbers = write_inspection(seen, description, one_line(image.name), folder)
     typer.echo(json.dumps(numbers, indent=1) if as_json else text)
     typer.echo(one_line(f"{folder}: {', '.join(planned_files(len(seen.rows)))}"), err=True)
 
