@@ -19,7 +19,7 @@ import torch
 from interruptions import MODEL, TRAINING, make_pictures
 
 from wavdiff.config import from_mapping
-from wavdiff.training.allocator import keep_freed_memory
+from wavdiff.allocator import keep_freed_memory
 from wavdiff.training.loop import Trainer
 
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -11,7 +11,7 @@ Both are timed in turn, so that a busy machine slows both, and the medians are p
 N steps on the same examples (details of ORL faces given the low-pass image) and prints their held-out losses.
 
 `--parts CONFIG` takes real training steps of a configuration instead and says where their time goes, in turn with
-freed memory kept in the process and given back to the system (see `wavdiff.training.allocator`).
+freed memory kept in the process and given back to the system (see `wavdiff.allocator`).
 
     python benchmarks/training.py --threads 2
     python benchmarks/training.py --network wavdiff --learn 300
@@ -169,7 +169,7 @@ def learn(name: str, receptive_field: int, steps: int) -> None:
 def timed_parts(config: str, data: str | None, keep: bool, steps: int) -> dict[str, float]:
     """Return seconds per step of the parts of real training steps; called in a process of its own."""
     from wavdiff.config import from_mapping, read_mapping
-    from wavdiff.training.allocator import keep_freed_memory
+    from wavdiff.allocator import keep_freed_memory
     from wavdiff.training.feeding import training_batches
     from wavdiff.training.loop import Trainer
 

@@ -20,7 +20,7 @@ from wavdiff import api
 from wavdiff.images import load_image
 
 Cli = Callable[..., Outcome]
-SUBCOMMANDS = ("train", "sample", "denoise", "upscale", "evaluate")
+SUBCOMMANDS = ("train", "sample", "denoise", "upscale", "evaluate", "inspect")
 
 
 def digests(folder: Path, pattern: str = "*.png") -> dict[str, str]:

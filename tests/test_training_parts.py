@@ -175,7 +175,7 @@ def test_freed_memory_stays_in_the_process() -> None:
     """Resident memory after 64 MB were freed, with and without."""
     code = (
         "import sys, torch\n"
-        "from wavdiff.training.allocator import keep_freed_memory\n"
+        "from wavdiff.allocator import keep_freed_memory\n"
         "assert sys.argv[1] == 'no' or keep_freed_memory()\n"
         "def resident(): return int(open('/proc/self/statm').read().split()[1]) * 4096 / 2**20\n"
         "block = torch.ones(16 * 2**20)\n"

@@ -544,7 +544,8 @@ def count_multiply_adds(network: nn.Module, size: tuple[int, int]) -> float:
     config: Any = network.config
     parameter = next(network.parameters())
     with torch.no_grad():
-        network(parameter.new_zeros(1, config["in_channels"], *size), parameter.new_ones(1, config["levels"]))
+        levels = parameter.new_ones(1, config.get("levels", 1))
+        network(parameter.new_zeros(1, config["in_channels"], *size), levels)
     for hook in hooks:
         hook.remove()
     return counted

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wavdiff.cli import assemble, evaluate, import_published, restore, sample, train
+from wavdiff.cli import assemble, evaluate, import_published, inspect, restore, sample, train
 from wavdiff.errors import WavdiffError
 from wavdiff.texts import one_line, shown
 
@@ -46,6 +46,7 @@ app.command()(sample.sample)
 app.command()(restore.denoise)
 app.command()(restore.upscale)
 app.command()(evaluate.evaluate)
+app.command()(inspect.inspect)
 
 
 def main(arguments: list[str] | None = None) -> Any:

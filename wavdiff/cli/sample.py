@@ -73,6 +73,7 @@ def sample(
     The same command again, also with a larger --n, draws what is missing. Under accelerate launch, torchrun or srun
     each process draws its share.
     """
+    from wavdiff.allocator import keep_freed_memory
     from wavdiff.sampling_run import SamplingRequest, write_samples
 
     check_number("--n", n, 1, MOST_IMAGES)
@@ -94,6 +95,7 @@ def sample(
         stop_scale=stop_scale,
         batch_size=batch_size,
     )
+    keep_freed_memory()
     drawn = write_samples(request, out, show_scales=show_scales, overwrite=overwrite)
     if drawn is not None:
         before = f" ({n - drawn} were there)" if drawn < n else ""

@@ -80,7 +80,7 @@ def train(
         typer.echo(to_yaml(resolved) + _size_report(resolved))
         return
     from wavdiff.data import count_images
-    from wavdiff.training.allocator import keep_freed_memory
+    from wavdiff.allocator import keep_freed_memory
     from wavdiff.training.loop import Trainer
     from wavdiff.training.progress import training_progress
 
