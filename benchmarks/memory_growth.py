@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from interruptions import MODEL, TRAINING, make_pictures
 
-from wavdiff.config import from_mapping
 from wavdiff.allocator import keep_freed_memory
+from wavdiff.config import from_mapping
 from wavdiff.training.loop import Trainer
 
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -168,8 +168,8 @@ def learn(name: str, receptive_field: int, steps: int) -> None:
 
 def timed_parts(config: str, data: str | None, keep: bool, steps: int) -> dict[str, float]:
     """Return seconds per step of the parts of real training steps; called in a process of its own."""
-    from wavdiff.config import from_mapping, read_mapping
     from wavdiff.allocator import keep_freed_memory
+    from wavdiff.config import from_mapping, read_mapping
     from wavdiff.training.feeding import training_batches
     from wavdiff.training.loop import Trainer
 

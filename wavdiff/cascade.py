@@ -531,7 +531,8 @@ def count_multiply_adds(network: nn.Module, size: tuple[int, int]) -> float:
     """Multiply-adds of the convolutions of one call on one input of `size` (h, w)."""
     counted = 0.0
     hooks = []
-    network = copy.deepcopy(network).to("meta")  # shapes alone: no size of images costs time or memory
+    # Shapes alone: no size of images costs time or memory. In training every convolution is a module's own.
+    network = copy.deepcopy(network).to("meta").train()
 
     def count(module: nn.Module, _: Any, output: Tensor) -> None:
         nonlocal counted

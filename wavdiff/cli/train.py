@@ -79,8 +79,8 @@ def train(
     if dry_run:
         typer.echo(to_yaml(resolved) + _size_report(resolved))
         return
-    from wavdiff.data import count_images
     from wavdiff.allocator import keep_freed_memory
+    from wavdiff.data import count_images
     from wavdiff.training.loop import Trainer
     from wavdiff.training.progress import training_progress
 
