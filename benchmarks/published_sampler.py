@@ -1,0 +1,310 @@
+"""The released CelebA cascade, sampled by the paper's algorithm and by ladders: network calls, time and quality.
+
+    python benchmarks/published_sampler.py published_cascades/multi_scale/celebA_160x160_gray --out bench-sampler
+
+The yardstick is what the same networks give with 256 steps at every scale. Two independent sets of such images, A and
+B, say how far apart two samples of one distribution lie (the floor): random splits of both together give the floor's
+spread for the sizes that are compared. Distances are KID-EffLite0 and the sliced Wasserstein distance of wavelet
+patches (`wavdiff.evaluation.sliced`), mean over scales.
+
+- "ladder LOW/DETAILS": wavdiff's solvers with so many calls at the low-pass and at each detail scale, other seeds.
+- "details DETAILS": the low-pass images of B with new details of so many calls.
+- "paper": stochastic ascent (beta 0.01, fixed h0 0.01 for the low-pass; beta 1, growing steps for details), batched.
+
+Times are taken last, in one process and by turns: one image of the published procedure (one image at a time, float32,
+the network layer by layer as released) and groups of 16 images of each ladder. Images are kept in --out, so that the
+command can be stopped and run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wavdiff import metrics
+from wavdiff.allocator import keep_freed_memory
+from wavdiff.ascent import DETAIL_ASCENT, LOWPASS_ASCENT
+from wavdiff.cascade import WaveletCascade
+from wavdiff.evaluation.plots import pyplot
+from wavdiff.evaluation.sliced import patch_projections, wasserstein
+from wavdiff.images import image_grid, save_image
+from wavdiff.networks import BiasFreeNetwork
+from wavdiff.published import LOWPASS_RANGE, find_release, load_release
+
+GROUP = 16
+CONVERGED = 256
+LADDERS = ((12, 4), (16, 4), (16, 6), (24, 8), (32, 10), (64, 10))
+DETAILS = (2, 4, 6, 8, 10)
+SPLITS = 200
+
+
+class Released(nn.Module):
+    """A network layer by layer, as the authors' code computes it."""
+
+    def __init__(self, network: BiasFreeNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The noise in x."""
+        layers = list(self.network.convolutions)
+        x = layers[0](x)
+        for layer, scale in zip(layers[1:-1], self.network.scales, strict=True):
+            x = layer(x) / scale.running_sd[:, None, None] * scale.gamma[:, None, None]
+            x = functional.relu(x)
+        result: Tensor = layers[-1](x)
+        return result
+
+
+def draw(cascade: WaveletCascade, seeds: range, walk: dict[str, Any]) -> dict[str, Any]:
+    """Images of the seeds, their low-pass images, and the calls of every image by scale."""
+    height, width = cascade.image_size
+    images, lows, calls = [], [], {name: [] for name in cascade.scale_names}  # type: dict[str, list[int]]
+    for first in range(0, len(seeds), GROUP):
+        drawn = cascade.sample(
+            (1, height, width),
+            seeds[first : first + GROUP],
+            lowpass_range=LOWPASS_RANGE,
+            counted=lambda name, counts: calls[name].extend(counts),
+            **walk,
+        )
+        images.append(drawn[-1].float().clone())
+        lows.append(drawn[0].float().clone())
+    return {"images": torch.cat(images), "low": torch.cat(lows), "calls": calls}
+
+
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `make` gives, from the file if it is there."""
+    if not path.is_file():
+        began = time.perf_counter()
+        made = make()
+        seconds = time.perf_counter() - began
+        calls = {f"calls.{name}": torch.tensor(values) for name, values in made.get("calls", {}).items()}
+        tensors = {key: value.contiguous() for key, value in made.items() if isinstance(value, Tensor)}
+        save_file({**tensors, **calls}, path)
+        print(f"{path.stem}: {len(made['images'])} images, {seconds:.0f} s", flush=True)
+    found = load_file(path)
+    calls = {name.partition(".")[2]: found[name].tolist() for name in found if name.startswith("calls.")}
+    return {**found, "calls": calls}
+
+
+class Judge:
+    """Distances to the converged sets, and the floor."""
+
+    def __init__(self, one: Tensor, other: Tensor, levels: int) -> None:
+        self.levels, self.count = levels, len(one)
+        self.extractor = metrics.FeatureExtractor()
+        pool = torch.cat([one, other]).clamp(-1, 1)
+        self.features = self.extractor(pool)
+        self.patches, self.scales = patch_projections(pool, levels)
+
+    def _between(self, features: Tensor, patches: list[Tensor], rows: Tensor) -> tuple[float, float]:
+        sliced = [wasserstein(a, b[rows]) for a, b in zip(patches, self.patches, strict=True)]
+        return metrics.kid(features, self.features[rows]), statistics.mean(sliced)
+
+    def judge(self, images: Tensor) -> tuple[float, float]:
+        """(KID, sliced Wasserstein) of a set, mean over A and B."""
+        images = images.clamp(-1, 1)
+        features, (patches, _) = self.extractor(images), patch_projections(images, self.levels, self.scales)
+        halves = torch.arange(2 * self.count).split(self.count)
+        pairs = [self._between(features, patches, rows) for rows in halves]
+        return statistics.mean(kid for kid, _ in pairs), statistics.mean(sliced for _, sliced in pairs)
+
+    def floor(self, size: int) -> dict[str, dict[str, float]]:
+        """The same between `size` converged images and as many others as A has, over random splits; mean over two."""
+        generator = torch.Generator().manual_seed(0)
+        kids, sliced = [], []
+        for _ in range(SPLITS):
+            order = torch.randperm(2 * self.count, generator=generator)
+            mine, rest = order[:size], order[size : size + self.count]
+            kid, distance = self._between(self.features[mine], [p[mine] for p in self.patches], rest)
+            kids.append(kid)
+            sliced.append(distance)
+        result = {}
+        for name, values in (("kid", kids), ("sliced", sliced)):
+            ordered = sorted(values)
+            result[name] = {"mean": statistics.mean(values), "95 %": ordered[int(0.95 * len(ordered))]}
+        return result
+
+
+def measure_times(cascade: WaveletCascade, ladders: dict[str, dict[str, Any]], rounds: int) -> dict[str, Any]:
+    """Seconds per image of the published procedure, and of every ladder: the least of `rounds` groups."""
+    shape = (1, *cascade.image_size)
+    released = load_release(find_release(Path(cascade.origin), cascade.origin_field))  # type: ignore[arg-type]
+    released.autocast = False
+    for name in released.scale_names:
+        denoiser: Any = released.denoiser(name)
+        layered = Released(denoiser.network).eval()
+        denoiser._residual = lambda pixels, size, precise=True, layered=layered: 2 * layered(pixels)
+    times: dict[str, list[float]] = {name: [] for name in ladders}
+
+    def turns() -> None:
+        for name, walk in ladders.items():
+            began = time.perf_counter()
+            cascade.sample(shape, range(GROUP), lowpass_range=LOWPASS_RANGE, **walk)
+            times[name].append((time.perf_counter() - began) / GROUP)
+
+    turns()
+    times = {name: [] for name in ladders}
+    turns()
+    counts: dict[str, int] = {}
+    began = time.perf_counter()
+    released.sample(
+        shape,
+        [0],
+        lowpass_ladder=LOWPASS_ASCENT,
+        detail_ladder=DETAIL_ASCENT,
+        lowpass_range=LOWPASS_RANGE,
+        counted=lambda name, calls: counts.update({name: calls[0]}),
+    )
+    published = time.perf_counter() - began
+    for _ in range(rounds - 1):
+        turns()
+    least = {name: min(values) for name, values in times.items()}
+    return {"published": published, "published calls": counts, **least}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("release", type=Path)
+    parser.add_argument("--receptive-field", type=int, default=None)
+    parser.add_argument("--out", type=Path, default=Path("bench-sampler"))
+    parser.add_argument("--n", type=int, default=96, help="images of every set")
+    parser.add_argument("--paper-n", type=int, default=16, help="images of the paper's algorithm")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only-sets", action="store_true", help="draw the images, measure nothing")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    release = find_release(arguments.release, arguments.receptive_field)
+    cascade = load_release(release).to(memory_format=torch.channels_last)
+    cascade.origin, cascade.origin_field = arguments.release, arguments.receptive_field
+
+    def ladder(low: int, details: int) -> dict[str, Any]:
+        return {
+            "lowpass_ladder": cascade.ladder("lowpass", steps=low),
+            "detail_ladder": cascade.ladder("details", steps=details),
+        }
+
+    n, out = arguments.n, arguments.out
+    sets = {
+        name: kept(out / f"{name}.safetensors", lambda k=k: draw(cascade, range(k * n, (k + 1) * n), ladder(256, 256)))
+        for k, name in enumerate(("A", "B"))
+    }
+    for low, details in LADDERS:
+        name = f"ladder {low}/{details}"
+        seeds = range(2 * n, 3 * n)
+        path = out / f"ladder-{low}-{details}.safetensors"
+        sets[name] = kept(path, lambda seeds=seeds, walk=ladder(low, details): draw(cascade, seeds, walk))
+    factor = 2**cascade.levels
+    for details in DETAILS:
+
+        def refine(details: int = details) -> dict[str, Any]:
+            lows, walk = sets["B"]["low"], cascade.ladder("details", steps=details)
+            parts = [
+                cascade.upscale(
+                    lows[k : k + GROUP], factor, mode="sample", seeds=range(3 * n + k, 3 * n + k + GROUP), ladder=walk
+                )
+                for k in range(0, n, GROUP)
+            ]
+            return {"images": torch.cat(parts).float().clone()}
+
+        sets[f"details {details}"] = kept(out / f"details-{details}.safetensors", refine)
+    walk = {"lowpass_ladder": LOWPASS_ASCENT, "detail_ladder": DETAIL_ASCENT}
+    sets["paper"] = kept(
+        out / "paper.safetensors", lambda: draw(cascade, range(4 * n, 4 * n + arguments.paper_n), walk)
+    )
+    for name, found in sets.items():
+        sheet = image_grid(found["images"][:16].clamp(-1, 1), columns=8)
+        save_image(out / f"{name.replace(' ', '-').replace('/', '-')}.png", sheet)
+    if arguments.only_sets:
+        return
+    report(cascade, sets, {f"ladder {a}/{b}": ladder(a, b) for a, b in LADDERS}, arguments)
+
+
+def report(
+    cascade: WaveletCascade, sets: dict[str, Any], ladders: dict[str, Any], arguments: argparse.Namespace
+) -> None:
+    """Measure, print a table, write it and a plot."""
+    n, out = arguments.n, arguments.out
+    judge = Judge(sets["A"]["images"], sets["B"]["images"], cascade.levels)
+    floors = {size: judge.floor(size) for size in sorted({n, min(n, arguments.paper_n)})}
+    times = measure_times(cascade, ladders, arguments.rounds)
+    published = times["published"]
+    head = (
+        "| sampler | images | calls: low, details | s/image | times the published | KID-EffLite0 | sliced Wasserstein |"
+    )
+    lines = [head, "|---" * 7 + "|"]
+    calls = times["published calls"]
+    lines.append(
+        f"| paper, one image, float32 | 1 | {', '.join(f'{calls[k]:,}' for k in cascade.scale_names)} | "
+        f"{published:.1f} | 1 | | |"
+    )
+    results: dict[str, Any] = {"floors": floors, "times": times, "sets": {}}
+    for name, found in sets.items():
+        if name in ("A", "B"):
+            continue
+        kid, sliced = judge.judge(found["images"])
+        counts = found["calls"]
+        spans = []
+        for scale in cascade.scale_names if counts else ():
+            low, high = min(counts[scale]), max(counts[scale])
+            median = f"{statistics.median(counts[scale]):,.0f}"
+            spans.append(median if low == high else f"{median} ({low:,} to {high:,})")
+        seconds = times.get(name)
+        speed = f"{seconds:.3f} | {published / seconds:.0f}" if seconds else " | "
+        results["sets"][name] = {"kid": kid, "sliced": sliced, "calls": counts}
+        steps = ", ".join(spans) or f"256, {name.split()[-1]} each"
+        lines.append(f"| {name} | {len(found['images'])} | {steps} | {speed} | {kid:.4f} | {sliced:.4f} |")
+    for size, floor in floors.items():
+        cells = [f"{floor[key]['mean']:.4f} (95 %: {floor[key]['95 %']:.4f})" for key in ("kid", "sliced")]
+        lines.append(f"| floor: 256 steps against 256 steps | {size} and {n} | | | | {cells[0]} | {cells[1]} |")
+    table = "\n".join(lines)
+    about = (
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}; "
+        f"{n} images a set, seeds 0 to {4 * n + arguments.paper_n - 1}; least of {arguments.rounds} groups of {GROUP}"
+    )
+    print(f"{table}\n\n{about}")
+    (out / "published-sampler.md").write_text(f"{table}\n\n{about}\n", encoding="utf-8")
+    (out / "published-sampler.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+    plot(results, n, min(n, arguments.paper_n), out / "published-sampler.png")
+
+
+def plot(results: dict[str, Any], n: int, paper_n: int, path: Path) -> None:
+    """Draw both distances against seconds per image."""
+    plots = pyplot()
+    figure, panels = plots.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axes, key, label in zip(panels, ("kid", "sliced"), ("KID-EffLite0", "sliced Wasserstein"), strict=True):
+        rows = [(results["times"][name], found[key], name) for name, found in results["sets"].items() if "/" in name]
+        axes.plot([row[0] for row in rows], [row[1] for row in rows], "o-", label="ladders")
+        for seconds, value, name in rows:
+            axes.annotate(name.removeprefix("ladder "), (seconds, value), textcoords="offset points", xytext=(4, 4))
+        axes.plot(
+            [results["times"]["published"]], [results["sets"]["paper"][key]], "s", label=f"paper, {paper_n} images"
+        )
+        floor = results["floors"][n][key]
+        axes.axhline(floor["mean"], color="gray", linewidth=0.8, label="floor: mean, 95 %")
+        axes.axhline(floor["95 %"], color="gray", linestyle="--", linewidth=0.8)
+        small = results["floors"][paper_n][key]
+        axes.axhline(small["95 %"], color="tab:orange", linestyle="--", linewidth=0.8, label=f"95 %, {paper_n} images")
+        axes.set_xscale("log")
+        axes.set(xlabel="seconds per image", ylabel=label)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+    plots.close(figure)
+
+
+if __name__ == "__main__":
+    main()
