@@ -152,6 +152,7 @@ def denoise(
     seed: int = 0,
     steps: int | None = None,
     solver: str | None = None,
+    colour: Literal["channels", "luma"] = "channels",
 ) -> Any:
     """Remove white noise from pictures of any size.
 
@@ -163,6 +164,7 @@ def denoise(
         mode: "mean": the estimated posterior mean; "sample": a draw from the posterior.
         seed: of the draw; picture k uses `seed` + k.
         steps, solver: of the draw; default the cascade's.
+        colour: how a gray model takes an RGB picture: its channels apart, or luma and two differences of colour.
 
     Returns:
         The same kind, type and shape.
@@ -172,7 +174,9 @@ def denoise(
     """
     if sigma is not None:
         check_sigma(sigma)
-    request = RestorationRequest("denoise", sigma=sigma, mode=mode, seed=seed, solver=solver, steps=steps)
+    request = RestorationRequest(
+        "denoise", sigma=sigma, mode=mode, seed=seed, solver=solver, steps=steps, colour=colour
+    )
     return _restored(image, _model(model), request)
 
 
@@ -185,6 +189,7 @@ def upscale(
     seed: int = 0,
     steps: int | None = None,
     solver: str | None = None,
+    colour: Literal["channels", "luma"] = "channels",
 ) -> Any:
     """Enlarge pictures by 2, 4, ...; with Haar, the result's block means are the input.
 
@@ -195,6 +200,7 @@ def upscale(
         mode: "mean" or "sample".
         seed: of the draw; picture k uses `seed` + k.
         steps, solver: of the draw; default the cascade's.
+        colour: how a gray model takes an RGB picture: its channels apart, or luma and two differences of colour.
 
     Returns:
         The same kind and type, `factor` times as high and wide.
@@ -202,7 +208,9 @@ def upscale(
     Raises:
         WavdiffError: a factor that this cascade cannot do, or something that is no picture.
     """
-    request = RestorationRequest("upscale", factor=factor, mode=mode, seed=seed, solver=solver, steps=steps)
+    request = RestorationRequest(
+        "upscale", factor=factor, mode=mode, seed=seed, solver=solver, steps=steps, colour=colour
+    )
     return _restored(image, _model(model), request)
 
 

@@ -72,6 +72,15 @@ SolverOption = Annotated[
     str | None, typer.Option("--solver", help="Of draws: dpm, sde-dpm, heun or euler; default the model's.")
 ]
 StepsOption = Annotated[int | None, typer.Option("--steps", help="Of draws: rungs of the ladder; default the model's.")]
+ColourOption = Annotated[
+    str, typer.Option("--colour", help="How a gray model takes an RGB picture: channels (apart) or luma.")
+]
+
+
+def _colour(text: str) -> Literal["channels", "luma"]:
+    if text not in ("channels", "luma"):
+        raise WavdiffError(f"--colour must be channels or luma, got {shown(text)}")
+    return "luma" if text == "luma" else "channels"
 
 
 def denoise(
@@ -98,6 +107,7 @@ def denoise(
     seed: Annotated[int, typer.Option(help="Of draws and --add-noise.")] = 0,
     solver: SolverOption = None,
     steps: StepsOption = None,
+    colour: ColourOption = "channels",
     add_noise: Annotated[
         bool, typer.Option("--add-noise", help="Demonstration: add that noise first; says PSNR before and after.")
     ] = False,
@@ -127,6 +137,7 @@ def denoise(
         steps=steps,
         memory_bytes=memory_limit,
         add_noise=add_noise,
+        colour=_colour(colour),
     )
     restore_files(files, options, request)
 
@@ -151,6 +162,7 @@ def upscale(
     seed: Annotated[int, typer.Option(help="Of draws; variant k is drawn from SEED + k.")] = 0,
     solver: SolverOption = None,
     steps: StepsOption = None,
+    colour: ColourOption = "channels",
 ) -> None:
     """Enlarge pictures; their block means stay exactly the input."""
     if factor < 2 or factor & (factor - 1):
@@ -179,6 +191,7 @@ def upscale(
         solver=solver,
         steps=steps,
         memory_bytes=memory_limit,
+        colour=_colour(colour),
     )
     restore_files(files, options, request, variants=n)
 

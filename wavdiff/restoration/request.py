@@ -26,6 +26,7 @@ class RestorationRequest:
         seed: of draws and of `add_noise`; draw k uses `seed` + k.
         solver, steps: of draws; None: the cascade's.
         memory_bytes: what pixels, coefficients and tiles may take in memory, roughly.
+        colour: how a gray cascade takes an RGB picture: "channels" (apart) or "luma" (see `luma`).
         add_noise: add noise of `sigma` to the picture first, and measure PSNR.
 
     Raises:
@@ -43,12 +44,15 @@ class RestorationRequest:
     steps: int | None = None
     memory_bytes: int = 1 << 30
     add_noise: bool = False
+    colour: Literal["channels", "luma"] = "channels"
 
     def __post_init__(self) -> None:
         if self.samples < 0 or self.samples == 1:
             raise WavdiffError(f"samples must be 0 (none) or at least 2, got {self.samples}")
         if self.interval is not None and not (0 < self.interval < 1 and self.samples):
             raise WavdiffError(f"interval must lie between 0 and 1 and needs samples, got {self.interval}")
+        if self.colour not in ("channels", "luma"):
+            raise WavdiffError(f"colour must be channels or luma, got {self.colour!r}")
         if self.seed < 0:
             raise WavdiffError(f"seed must be at least 0, got {self.seed}")
         object.__setattr__(self, "seed", int(self.seed))  # NumPy's integers would key other noise

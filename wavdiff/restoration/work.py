@@ -18,6 +18,7 @@ from wavdiff.cascade import WaveletCascade
 from wavdiff.errors import WavdiffError
 from wavdiff.images import PictureInfo, Planes
 from wavdiff.places import Rectangle, position_noise
+from wavdiff.restoration.luma import LUMA_NOISE, reading_luma, writing_luma
 from wavdiff.restoration.picture import Read
 from wavdiff.restoration.planes import Plane
 from wavdiff.restoration.request import RestorationRequest
@@ -71,6 +72,8 @@ class Work:
         self.messages: list[str] = []
         info = reader.info
         self.channels = info.channels
+        if request.colour == "luma" and cascade.channels != 1:
+            raise WavdiffError("colour luma is for gray models; this model knows colour, leave it out")
         if request.add_noise and info.has_key:
             raise WavdiffError("add_noise is for gray and RGB pictures, not for CMYK")
         factor = request.factor if request.verb == "upscale" else 1
@@ -254,6 +257,9 @@ class Work:
                 self.progress(walked * total + done, self.walks * total)
 
         size, memory = self.reader.info.size, request.memory_bytes * 5 // 8
+        if channels == 3 and request.colour == "luma":
+            read, write = reading_luma(read), writing_luma(write)
+            levels = None if levels is None else [LUMA_NOISE * level for level in levels]
         if request.verb == "upscale":
             upscale_picture(
                 self.cascade, read, size, channels, request.factor, write, mode=mode, seed=seed,
