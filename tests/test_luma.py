@@ -37,12 +37,11 @@ def test_white_noise_stays_white_with_one_level() -> None:
     torch.testing.assert_close(covariance, LUMA_NOISE**2 * torch.eye(3), atol=6e-3, rtol=0)
 
 
-@pytest.mark.parametrize("model", ["faces", "fashion"])
-def test_colour_is_cleaned_better_as_luma_and_differences(model: str) -> None:
+def test_colour_is_cleaned_better_as_luma_and_differences() -> None:
     clean = picture()[None]
     noisy = clean + 0.2 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(2))
     errors = {
-        colour: float((wavdiff.denoise(noisy, 0.1, model=model, colour=colour) - clean).square().mean())  # type: ignore[arg-type]
+        colour: float((wavdiff.denoise(noisy, 0.1, model="faces", colour=colour) - clean).square().mean())  # type: ignore[arg-type]
         for colour in ("channels", "luma")
     }
     assert errors["luma"] < errors["channels"] < float((noisy - clean).square().mean())
@@ -64,9 +63,7 @@ def test_an_enlarged_picture_still_has_the_small_one_as_block_means() -> None:
     torch.testing.assert_close(means, small, atol=2e-6, rtol=0)
 
 
-def test_models_that_know_colour_and_other_words_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_colour_models_and_other_words_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(WavdiffError, match="colour luma is for gray models"):
         wavdiff.denoise(picture()[None], 0.1, model="photos", colour="luma")
     source = tmp_path / "picture.png"
