@@ -169,6 +169,7 @@ def test_the_card_names_data_and_credit(trained: Trained) -> None:
     card = " ".join((trained.run / "model" / "README.md").read_text().split())
     assert f"celeba: {len(SPLIT[0])} images to train on, {len(SPLIT[2])} held out." in card
     assert "Multimedia Laboratory, The Chinese University of Hong Kong (Liu, Luo, Wang and Tang, 2015)" in card
+    assert "license: other" in card
     assert "160x160, gray; 2 detail scales" in card and "research that is not commercial" in card
     assert "up to 3 held-out images" in card and f"At step {STEPS}" in card
 

@@ -285,6 +285,7 @@ def release_card(release: Release, cascade: WaveletCascade) -> str:
 library_name: diffusers
 tags: [wavdiff, image-denoising, super-resolution, unconditional-image-generation]
 license: mit
+datasets: [celeba]
 ---
 # {release.name}, receptive field {release.receptive_field}x{release.receptive_field}
 

@@ -15,7 +15,10 @@ from wavdiff.data.source import ImageSource, Split, reduce_channels
 from wavdiff.errors import WavdiffError
 from wavdiff.images import read_pixels
 
-CREDIT = "CelebA, Multimedia Laboratory, The Chinese University of Hong Kong (Liu, Luo, Wang and Tang, 2015)"
+CREDIT = (
+    "CelebA, Multimedia Laboratory, The Chinese University of Hong Kong (Liu, Luo, Wang and Tang, 2015); for "
+    "non-commercial research"
+)
 _PARTITION = {"train": "0", "validation": "1", "heldout": "2"}
 _HUB_DATASET = "flwrlabs/celeba"
 _HUB_SPLIT = {"train": "train", "validation": "valid", "heldout": "test"}

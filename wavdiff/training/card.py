@@ -31,6 +31,12 @@ def _version(name: str) -> str:
         return "not installed"
 
 
+def _licence(about_the_data: str) -> str:
+    """Licence of the weights, as model hubs name it: they follow data that are for non-commercial use only."""
+    words = "non-commercial", "not commercial"
+    return "other" if any(word in about_the_data for word in words) else "mit"
+
+
 def _psnr_table(numbers: dict[str, dict[str, list[float]]]) -> str:
     sigmas = list(next(iter(numbers.values())))
     lines = ["| scale | " + " | ".join(sigmas) + " |", "|---" * (len(sigmas) + 1) + "|"]
@@ -85,7 +91,7 @@ def model_card(
     return f"""---
 library_name: diffusers
 tags: [wavdiff, image-denoising, super-resolution, unconditional-image-generation]
-license: mit
+license: {_licence(train.credit + config.data.note)}
 ---
 # wavdiff cascade: {config.data.name}
 
