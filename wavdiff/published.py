@@ -256,7 +256,7 @@ def load_release(release: Release) -> WaveletCascade:
         detail_stds=DETAIL_STDS.get(levels, []),
         conditioning_augmentation=False,
         ladders=LADDERS,
-        lowpass_range=list(LOWPASS_RANGE) if levels else None,
+        lowpass_range=list(LOWPASS_RANGE),
     )
     cascade.lowpass.network.load_state_dict(low.state_dict())
     for denoiser, network in zip(cascade.details, details, strict=True):
@@ -303,11 +303,21 @@ Mallat and Eero P. Simoncelli, and imported unchanged by `wavdiff import-publish
 |---|---|---|---|
 {rows}
 
-The networks are told no noise level. Their low-pass network was trained on images whose contrast was scaled by a random
-factor in (0, 1), so it draws images of low contrast; `wavdiff sample` stretches the drawn low-pass image to the range
-[{LOWPASS_RANGE[0]:g}, {LOWPASS_RANGE[1]:g}], as the authors did, unless told otherwise (`--range`). The rms values in
-the configuration set the units of the noise ladders; they were not measured on CelebA.
+The networks are told no noise level. {_range_words(release)}
+
+The rms values in the configuration set the units of the noise ladders; they were not measured on CelebA.
 """
+
+
+def _range_words(release: Release) -> str:
+    what = "Their low-pass network" if release.details else "This one"
+    drawn = "drawn low-pass image" if release.details else "drawn image"
+    low, high = LOWPASS_RANGE
+    return (
+        f"{what} was trained on images whose contrast was scaled by a random factor in (0, 1), so it draws images of low "
+        f"contrast;\n`wavdiff sample` stretches the {drawn} to the range [{low:g}, {high:g}], as the authors did, unless "
+        "told otherwise (`--range`)."
+    )
 
 
 def import_release(
