@@ -313,9 +313,9 @@ def _range_words(release: Release) -> str:
     what, drawn = ("Their low-pass network", "low-pass image") if release.details else ("This one", "image")
     low, high = LOWPASS_RANGE
     return (
-        f"{what} was trained on images whose\ncontrast was scaled by a random factor in (0, 1), so it draws images of low "
-        f"contrast; `wavdiff sample` stretches the drawn\n{drawn} to the range [{low:g}, {high:g}], as the authors did, "
-        "unless told otherwise (`--range`)."
+        f"{what} was trained on images whose\ncontrast was scaled by a random factor in (0, 1), so it draws images of "
+        f"low contrast; `wavdiff sample` stretches the drawn\n{drawn} to the range [{low:g}, {high:g}], as the authors "
+        "did, unless told otherwise (`--range`)."
     )
 
 
