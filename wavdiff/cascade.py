@@ -532,6 +532,8 @@ def count_multiply_adds(network: nn.Module, size: tuple[int, int]) -> float:
     counted = 0.0
     hooks = []
     network = copy.deepcopy(network).to("meta")  # shapes alone: no size of images costs time or memory
+    if isinstance(network, BiasFreeNetwork):
+        network.train()  # else it calls no layer, but convolves with their folded weights
 
     def count(module: nn.Module, _: Any, output: Tensor) -> None:
         nonlocal counted
@@ -544,7 +546,7 @@ def count_multiply_adds(network: nn.Module, size: tuple[int, int]) -> float:
     config: Any = network.config
     parameter = next(network.parameters())
     with torch.no_grad():
-        network(parameter.new_zeros(1, config["in_channels"], *size), parameter.new_ones(1, config["levels"]))
+        network(parameter.new_zeros(1, config["in_channels"], *size), parameter.new_ones(1, config.get("levels", 1)))
     for hook in hooks:
         hook.remove()
     return counted
