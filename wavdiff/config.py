@@ -412,11 +412,14 @@ def _merge(base: dict[str, Any], name: str, value: Any) -> None:
 def with_published_networks(mapping: dict[str, Any]) -> dict[str, Any]:
     """A configuration's mapping with `PUBLISHED_NETWORKS`, except where its networks are bias-free already.
 
-    What `scale_networks` changes of a network of another kind goes with that network.
+    What `scale_networks` changes of a network of another kind goes with that network, and ladders begin where blind
+    networks can.
 
     Raises:
         WavdiffError: `model` or one of its networks is no mapping.
     """
+    from wavdiff.blind import BLIND_TOP
+
     mapping = copy.deepcopy(mapping)
     model = _section(mapping, "model", "model")
     kept = {}
@@ -429,6 +432,10 @@ def with_published_networks(mapping: dict[str, Any]) -> dict[str, Any]:
         kind = _section(changes, scale, f"model.scale_networks.{scale}").get("kind")
         if kind != "bias-free" and not (kind is None and kept["details"]):
             del changes[scale]
+    for ladder in _section(model, "ladders", "model.ladders").values():
+        top = ladder.get("sigma_max") if isinstance(ladder, dict) else None
+        if isinstance(top, int | float) and top > BLIND_TOP:
+            ladder["sigma_max"] = BLIND_TOP
     return mapping
 
 
