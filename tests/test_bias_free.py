@@ -154,7 +154,9 @@ def test_at_rest_the_running_ones_are_used_and_stay() -> None:
         hidden = (hidden / scale.running_sd[:, None, None] * scale.gamma[:, None, None]).clamp(min=0)
     expected = torch.nn.functional.conv2d(hidden, network.convolutions[5].weight, padding=1)
     assert torch.allclose(network(x), expected, rtol=1e-4, atol=1e-4)
-    assert torch.allclose(network(x)[:1], network(x[:1]), rtol=1e-4, atol=1e-4)  # an image does not depend on its company
+    assert torch.allclose(
+        network(x)[:1], network(x[:1]), rtol=1e-4, atol=1e-4
+    )  # an image does not depend on its company
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 

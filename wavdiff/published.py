@@ -17,6 +17,7 @@ is the block mean and the order of the details is (horizontal, vertical, diagona
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +175,9 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
                 raise WavdiffError(
                     f"a released network has at most {LARGEST_FILE} bytes, this file {unpacked} unpacked"
                 )
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other pickle protocols, before the error that follows
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
     except WavdiffError:
         raise
     except Exception as error:  # a damaged pickle raises whatever it likes
