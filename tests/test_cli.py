@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from blind_models import saved, smoothing_cascade
 from conftest import Outcome, run_piped, run_python, scene
 from PIL import Image
 
@@ -20,7 +21,7 @@ from wavdiff import api
 from wavdiff.images import load_image
 
 Cli = Callable[..., Outcome]
-SUBCOMMANDS = ("train", "sample", "denoise", "upscale", "evaluate", "inspect")
+SUBCOMMANDS = ("train", "sample", "denoise", "upscale", "evaluate", "assemble", "inspect", "import-published")
 
 
 def digests(folder: Path, pattern: str = "*.png") -> dict[str, str]:
@@ -160,6 +161,131 @@ def test_samples_are_not_overwritten_unless_asked(cli: Cli, tiny_model: Path, tm
     assert digests(out, "*") == before
     assert cli("sample", "--model", tiny_model, "--n", 2, "--seed", 5, "--out", out, "--overwrite").code == 0
     assert digests(out, "*") != before and (out / "000006.png").is_file()
+
+
+# --- sample by ascent ------------------------------------------------------------------------------------------------
+
+
+ASCENT = ("--solver", "ascent", "--beta", "0.5,1", "--h0", 0.2, "--sigma-l", "0.4,100/255")
+
+
+@pytest.fixture(scope="module")
+def blind_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(smoothing_cascade(16), tmp_path_factory.mktemp("blind") / "model")
+
+
+def test_ascent_is_recorded_and_repeated(cli: Cli, blind_model: Path, tmp_path: Path) -> None:
+    command = ("sample", "--model", blind_model, *ASCENT, "--sigma-0", 0.9, "--step-size", "growing,fixed")
+    outcome = cli(*command, "--range", "0,0.8", "--n", 2, "--seed", 3, "--out", tmp_path / "first")
+    assert outcome.code == 0 and outcome.err == "", outcome.err
+    record = json.loads((tmp_path / "first" / "sample.json").read_text())
+    low, details = record["ascents"]
+    assert record["draws"]["ladders"] == {"lowpass": low, "details": details}
+    assert low == {
+        "beta": 0.5,
+        "h0": 0.2,
+        "sigma_0": 0.9,
+        "sigma_l": 0.4,
+        "growing": True,
+        "stopping": "snr",
+        "most_steps": 100_000,
+    }
+    assert details == {**low, "beta": 1.0, "sigma_l": 100 / 255, "growing": False}
+    assert record["draws"]["lowpass_range"] == [0.0, 0.8] and record["solver"] is None
+    program, *repeat = shlex.split(record["repeat"])
+    assert program == "wavdiff"
+    outcome = cli(*repeat, "--out", tmp_path / "second")
+    assert outcome.code == 0, outcome.err
+    again = json.loads((tmp_path / "second" / "sample.json").read_text())
+    assert {**again, "model": ""} == {**record, "model": ""}  # 100/255 to its last digit
+    assert digests(tmp_path / "first") == digests(tmp_path / "second")
+    # By 2 and 2 images it is the same: every image ends by itself.
+    assert cli(*repeat, "--n", 4, "--out", tmp_path / "first").out.startswith("4 images (2 were there)")
+    assert cli(*repeat, "--n", 4, "--batch-size", 1, "--out", tmp_path / "third").code == 0
+    assert digests(tmp_path / "first") == digests(tmp_path / "third")
+
+
+def test_a_folder_of_another_walk_is_not_continued(cli: Cli, blind_model: Path, tmp_path: Path) -> None:
+    common = ("sample", "--model", blind_model, "--n", 1, "--out", tmp_path / "out")
+    assert cli(*common, *ASCENT).code == 0
+    before = digests(tmp_path / "out", "*")
+    for others, name in (
+        ((), "ladders"),
+        ((*ASCENT, "--h0", "0.3"), "ladders.lowpass.h0"),
+        ((*ASCENT, "--step-size", "growing"), "ladders.lowpass.growing"),
+        ((*ASCENT, "--range", "0,0.8"), "lowpass_range"),
+    ):
+        outcome = cli(*common, *others)
+        assert outcome.code == 1 and outcome.err.count("\n") == 1, outcome.err
+        assert name in outcome.err and "--overwrite" in outcome.err
+    assert digests(tmp_path / "out", "*") == before
+    assert cli(*common, *ASCENT).out.startswith("1 images (1 were there)")
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (("--beta", "0.1"), "--beta is for --solver ascent"),
+        (("--h0", "0.1", "--solver", "heun"), "--h0 is for --solver ascent, got --solver heun"),
+        (("--sigma-0", "0.9"), "--sigma-0 is for --solver ascent"),
+        (("--sigma-l", "0.9"), "--sigma-l is for --solver ascent"),
+        (("--step-size", "fixed"), "--step-size is for --solver ascent"),
+        ((*ASCENT, "--steps", "5"), "--steps: the images decide"),
+        ((*ASCENT, "--beta", "much"), "--beta"),
+        ((*ASCENT, "--beta", "0.1,0.2,0.3"), "--beta is one value, or LOW,DETAILS"),
+        ((*ASCENT, "--beta", "0"), "--solver ascent: beta must be in (0, 1]"),
+        ((*ASCENT, "--h0", "1.5"), "h0 must be in (0, 1], got 1.5"),
+        ((*ASCENT, "--sigma-l", "1"), "sigma_l < sigma_0"),
+        ((*ASCENT, "--sigma-0", "nan"), "sigma_0 must be a number"),
+        ((*ASCENT, "--step-size", "slow"), "--step-size is fixed or growing, got 'slow'"),
+        ((*ASCENT, "--step-size", "fixed,fixed,fixed"), "--step-size is one value"),
+        (("--range", "0.8,0"), "--range must be two numbers with 0 <= low < high <= 1"),
+        (("--range", "0.5"), "--range must be two numbers"),
+        (("--range", "0,0.5,1"), "--range must be two numbers"),
+        (("--range", "0,1.5"), "--range must be two numbers"),
+        (("--range", "nan,1"), "--range must be two numbers"),
+        (("--range", "all"), "--range"),
+    ],
+)
+def test_wrong_options_of_ascent_are_one_line(
+    cli: Cli, blind_model: Path, tmp_path: Path, options: tuple[str, ...], rule: str
+) -> None:
+    outcome = cli("sample", "--model", blind_model, "--n", 1, *options, "--out", tmp_path / "out")
+    assert outcome.code == 1 and outcome.err.count("\n") == 1 and rule in outcome.err, outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_range_is_the_models_unless_told(cli: Cli, tmp_path: Path) -> None:
+    cascade = smoothing_cascade(16)
+    cascade.register_to_config(lowpass_range=[0.2, 0.6])
+    model = saved(cascade, tmp_path / "model")
+    for name, options, limits in (
+        ("model", (), (51, 153)),
+        ("told", ("--range", "0,1"), (0, 255)),
+        ("left", ("--range", "NONE"), None),
+    ):
+        out = tmp_path / name
+        command = ("sample", "--model", model, "--n", 1, "--stop-scale", 1, "--out", out, *options)
+        assert cli(*command).code == 0
+        low = pixels(out / "000000.png")
+        seen = (int(low.min()), int(low.max()))
+        assert seen == limits if limits else seen != (51, 153)
+        record = json.loads((out / "sample.json").read_text())
+        repeat = shlex.split(record["repeat"])[1:]
+        assert cli(*repeat, "--out", tmp_path / f"{name} again").code == 0
+        assert digests(out) == digests(tmp_path / f"{name} again")
+
+
+def test_images_that_do_not_converge_are_told_in_a_line(cli: Cli, blind_model: Path, tmp_path: Path) -> None:
+    from wavdiff import ascent, sampling_run
+    from wavdiff.api import sample_walk
+
+    few = ascent.Ascent(most_steps=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling_run, "sample_walk", lambda *a, **k: sample_walk(*a, **{**k, "ascents": (few, few)}))
+        with pytest.warns(UserWarning, match="did not converge for seeds 0$"):  # and no copies that fill a group
+            outcome = cli("sample", "--model", blind_model, "--n", 1, *ASCENT, "--out", tmp_path / "out")
+    assert outcome.code == 0 and (tmp_path / "out" / "000000.png").is_file()
 
 
 # --- denoise -------------------------------------------------------------------------------------------------------

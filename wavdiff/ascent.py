@@ -158,8 +158,10 @@ class StochasticAscentScheduler(SchedulerMixin, ConfigMixin):
         sigma = unit * flat.norm(dim=1) / math.sqrt(flat.shape[1])
         spread = unit * sample.flatten(1).float().std(dim=1) if ascent.stopping == "snr" else torch.ones_like(sigma)
         self.calls += self.active
-        bad = self.active & ~(sigma <= DIVERGED) | (self.active & (self.iteration >= ascent.most_steps))
-        ending = self.active & ((sigma <= ascent.sigma_l * spread) | bad)
+        there = sigma <= ascent.sigma_l * spread
+        lost = ~(sigma <= DIVERGED)  # also where it is not a number
+        bad = self.active & (lost | ~there & (self.iteration >= ascent.most_steps))
+        ending = self.active & (there | bad)
         going = self.active & ~ending
         h = self.step_size(self.iteration)
         gamma = sigma / unit * math.sqrt(max((1 - ascent.beta * h) ** 2 - (1 - h) ** 2, 0.0))

@@ -15,7 +15,7 @@ augmentation has seen denoised ones.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +47,12 @@ class BlindDenoiser(nn.Module):
         super().__init__()
         self.network = network
         self.std = std
-
         self._chains: dict[torch.dtype, tuple[Any, FusedNetwork]] = {}
+
+    def train(self, mode: bool = True) -> Self:
+        """As every module; chains are made anew, for a fused optimiser or `.data` may have changed weights unseen."""
+        self._chains.clear()
+        return super().train(mode)
 
     def _residual(self, pixels: Tensor, size: Tensor, *, precise: bool = True) -> Tensor:
         """The noise in `pixels`, library units, for states whose rms is about `size` (B,), library units.
@@ -70,7 +74,7 @@ class BlindDenoiser(nn.Module):
             return 2 * self._chain(torch.bfloat16 if low else torch.float32)(pixels)
 
     def _chain(self, dtype: torch.dtype) -> FusedNetwork:
-        """The network as a bare chain of convolutions, made again whenever a weight has changed."""
+        """The network as a bare chain of convolutions, made again where a weight has changed or `train` was called."""
         state = [*self.network.parameters(), *self.network.buffers()]
         key = [(tensor.data_ptr(), None if tensor.is_inference() else tensor._version) for tensor in state]
         known = self._chains.get(dtype)

@@ -84,9 +84,14 @@ class CascadeWalk:
         return torch.no_grad()
 
     def _draw_lowpass(
-        self, start: Tensor, generators: Sequence[torch.Generator], ladder: Walker, counted: Counted | None = None
+        self,
+        start: Tensor,
+        generators: Sequence[torch.Generator],
+        ladder: Walker,
+        counted: Counted | None = None,
+        seeds: Sequence[int] = (),
     ) -> Tensor:
-        return self._walked("low", self.lowpass, self.lowpass.output, start, generators, ladder, counted)
+        return self._walked("low", self.lowpass, self.lowpass.output, start, generators, ladder, counted, seeds)
 
     def _draw_details(
         self,
@@ -96,6 +101,7 @@ class CascadeWalk:
         generators: Sequence[torch.Generator],
         ladder: Walker,
         counted: Counted | None = None,
+        seeds: Sequence[int] = (),
     ) -> Tensor:
         denoiser = self.details[scale]
         exact = torch.zeros(coarse.shape[0], dtype=coarse.dtype, device=coarse.device)
@@ -103,7 +109,7 @@ class CascadeWalk:
         def output(state: Tensor, levels: Tensor) -> Tensor:
             return denoiser.output(state, levels, coarse, coarse, exact)[0]
 
-        return self._walked(str(scale), denoiser, output, start, generators, ladder, counted)
+        return self._walked(str(scale), denoiser, output, start, generators, ladder, counted, seeds)
 
     def _walked(
         self,
@@ -114,13 +120,16 @@ class CascadeWalk:
         generators: Sequence[torch.Generator],
         ladder: Walker,
         counted: Counted | None,
+        seeds: Sequence[int],
     ) -> Tensor:
         """A scale's sample from its start, library units; tells `counted` the network calls of every image."""
         if isinstance(ladder, Ascent):
             ascended = ascend(output, start, ladder, generators, denoiser.std / 2)
-            if any(ascended.diverged):
-                rows = ", ".join(str(row) for row, bad in enumerate(ascended.diverged) if bad)
-                warnings.warn(f"scale {name}: images {rows} of the batch did not converge", stacklevel=2)
+            # Once each: a group may be filled up with copies (see `api.sample_walk`).
+            lost = dict.fromkeys(seed for seed, bad in zip(seeds, ascended.diverged, strict=False) if bad)
+            if lost:
+                listed = ", ".join(map(str, lost))
+                warnings.warn(f"scale {name}: the ascent did not converge for seeds {listed}", stacklevel=2)
             state, calls = ascended.state, ascended.calls
         else:
             state, calls = solve(output, start, ladder, generators), [ladder.calls] * len(start)
@@ -172,14 +181,15 @@ class CascadeWalk:
         detail_ladder = detail_ladder or Ladder(steps=10)
         like = self._like()
         with self.network_context():
-            generators = [derive_generator(seed, "low") for seed in (seeds if low_seeds is None else low_seeds)]
+            low_seeds = seeds if low_seeds is None else low_seeds
+            generators = [derive_generator(seed, "low") for seed in low_seeds]
             start = draw_noise((channels, height // step, width // step), generators, like)
             start = start_level(lowpass_ladder, self.lowpass) * start
-            image = self._draw_lowpass(start, generators, lowpass_ladder, counted)
+            image = self._draw_lowpass(start, generators, lowpass_ladder, counted, low_seeds)
             walk = [image if lowpass_range is None else stretch(image, lowpass_range)]
             for scale in range(self.levels - 1, stop_scale - 1, -1):
                 generators = [derive_generator(seed, "details", scale) for seed in seeds]
-                walk.append(self._refine(walk[-1], scale, generators, detail_ladder, counted))
+                walk.append(self._refine(walk[-1], scale, generators, detail_ladder, counted, seeds))
         return walk
 
     def _refine(
@@ -189,11 +199,12 @@ class CascadeWalk:
         generators: Sequence[torch.Generator],
         ladder: Walker,
         counted: Counted | None = None,
+        seeds: Sequence[int] = (),
     ) -> Tensor:
         channels, height, width = coarse.shape[1:]
         start = draw_noise((3 * channels, height, width), generators, coarse)
         start = start_level(ladder, self.details[scale]) * start
-        details = self._draw_details(scale, start, coarse, generators, ladder, counted)
+        details = self._draw_details(scale, start, coarse, generators, ladder, counted, seeds)
         return wavelets.join(coarse, details, self.wavelet)
 
     def upscale(
@@ -531,8 +542,9 @@ def count_multiply_adds(network: nn.Module, size: tuple[int, int]) -> float:
     """Multiply-adds of the convolutions of one call on one input of `size` (h, w)."""
     counted = 0.0
     hooks = []
-    # Shapes alone: no size of images costs time or memory. In training every convolution is a module's own.
-    network = copy.deepcopy(network).to("meta").train()
+    network = copy.deepcopy(network).to("meta")  # shapes alone: no size of images costs time or memory
+    if isinstance(network, BiasFreeNetwork):
+        network.train()  # else it calls no layer, but convolves with their folded weights
 
     def count(module: nn.Module, _: Any, output: Tensor) -> None:
         nonlocal counted
@@ -545,8 +557,7 @@ def count_multiply_adds(network: nn.Module, size: tuple[int, int]) -> float:
     config: Any = network.config
     parameter = next(network.parameters())
     with torch.no_grad():
-        levels = parameter.new_ones(1, config.get("levels", 1))
-        network(parameter.new_zeros(1, config["in_channels"], *size), levels)
+        network(parameter.new_zeros(1, config["in_channels"], *size), parameter.new_ones(1, config.get("levels", 1)))
     for hook in hooks:
         hook.remove()
     return counted

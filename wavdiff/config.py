@@ -20,6 +20,11 @@ import yaml
 from wavdiff.errors import WavdiffError
 from wavdiff.texts import parse_yaml, read_text, shown
 
+PUBLISHED_NETWORKS: dict[str, dict[str, Any]] = {
+    "lowpass": {"kind": "bias-free", "width": 64, "depth": 20, "receptive_field": 41},
+    "details": {"kind": "bias-free", "width": 64, "depth": 21, "receptive_field": 13},
+}
+"""The blind networks of Kadkhodaie, Guth, Mallat, Simoncelli (ICLR 2023)."""
 KINDS = ("local", "global", "bias-free")
 MOST_PARAMETERS = 200_000_000
 LARGEST_SIDE = 4096
@@ -402,6 +407,44 @@ def _merge(base: dict[str, Any], name: str, value: Any) -> None:
         if not isinstance(base, dict):
             raise WavdiffError(f"configuration: {shown(name)} names something inside a value")
     base[last] = value
+
+
+def with_published_networks(mapping: dict[str, Any]) -> dict[str, Any]:
+    """A configuration's mapping with `PUBLISHED_NETWORKS`, except where its networks are bias-free already.
+
+    What `scale_networks` changes of a network of another kind goes with that network, and ladders begin where blind
+    networks can.
+
+    Raises:
+        WavdiffError: `model` or one of its networks is no mapping.
+    """
+    from wavdiff.blind import BLIND_TOP
+
+    mapping = copy.deepcopy(mapping)
+    model = _section(mapping, "model", "model")
+    kept = {}
+    for name, published in PUBLISHED_NETWORKS.items():
+        kept[name] = _section(model, name, f"model.{name}").get("kind") == published["kind"]
+        if not kept[name]:
+            model[name] = dict(published)
+    changes = _section(model, "scale_networks", "model.scale_networks")
+    for scale in list(changes):
+        kind = _section(changes, scale, f"model.scale_networks.{scale}").get("kind")
+        if kind != "bias-free" and not (kind is None and kept["details"]):
+            del changes[scale]
+    for ladder in _section(model, "ladders", "model.ladders").values():
+        top = ladder.get("sigma_max") if isinstance(ladder, dict) else None
+        if isinstance(top, int | float) and top > BLIND_TOP:
+            ladder["sigma_max"] = BLIND_TOP
+    return mapping
+
+
+def _section(mapping: dict[str, Any], name: Any, where: str) -> dict[str, Any]:
+    """The mapping `name` inside `mapping`, which is made where it is missing."""
+    section = mapping.setdefault(name, {})
+    if not isinstance(section, dict):
+        raise WavdiffError(f"configuration: {where} must be a mapping, got {shown(section)}")
+    return section
 
 
 def from_mapping(mapping: dict[str, Any], overrides: list[str] | None = None) -> RunConfig:

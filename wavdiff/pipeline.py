@@ -94,8 +94,11 @@ def load_cascade(model: str | Path = "faces", device: str | torch.device = "cpu"
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *(str(k) for k in report["mismatched_keys"])]
     if wrong:
         raise WavdiffError(f"--model {model}: weights do not fit the configuration in {path}: {wrong[0]}")
-    if not all(bool(parameter.isfinite().all()) for parameter in cascade.parameters()):
-        raise WavdiffError(f"--model {model}: weights in {weights} are not finite")
+    for name, tensor in cascade.state_dict().items():
+        if not bool(tensor.isfinite().all()):
+            raise WavdiffError(f"--model {model}: weights in {weights} are not finite")
+        if name.endswith(".running_sd") and not bool((tensor > 0).all()):
+            raise WavdiffError(f"--model {model}: {name} in {weights} must be positive, got {float(tensor.min()):g}")
     result: WaveletCascade = cascade.to(device=device, memory_format=torch.channels_last).eval()
     return result
 

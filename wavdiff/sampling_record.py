@@ -220,14 +220,19 @@ def _command(request: SamplingRequest) -> str:
         low, detail = request.ascents
         steps = ["growing" if ascent.growing else "fixed" for ascent in request.ascents]
         parts.append(
-            f"--solver ascent --beta {low.beta:g},{detail.beta:g} --h0 {low.h0:g},{detail.h0:g} "
-            f"--sigma-0 {low.sigma_0:g},{detail.sigma_0:g} --sigma-l {low.sigma_l:g},{detail.sigma_l:g} "
+            f"--solver ascent --beta {_numbers(low.beta, detail.beta)} --h0 {_numbers(low.h0, detail.h0)} "
+            f"--sigma-0 {_numbers(low.sigma_0, detail.sigma_0)} --sigma-l {_numbers(low.sigma_l, detail.sigma_l)} "
             f"--step-size {steps[0]},{steps[1]}"
         )
     if request.lowpass_range is None:
         parts.append("--range none")
     elif request.lowpass_range != "model":
-        parts.append(f"--range {request.lowpass_range[0]:g},{request.lowpass_range[1]:g}")
+        parts.append(f"--range {_numbers(*request.lowpass_range)}")
     if request.stop_scale:
         parts.append(f"--stop-scale {request.stop_scale}")
     return " ".join(parts)
+
+
+def _numbers(*values: float) -> str:
+    """Numbers as an option takes them, which are read as exactly these again."""
+    return ",".join(f"{value:g}" if float(f"{value:g}") == value else repr(value) for value in values)

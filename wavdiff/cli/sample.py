@@ -132,7 +132,10 @@ def _ascents(numbers: dict[str, str | None], step_size: str | None, solver: str 
             raise WavdiffError(f"--{name} is for --solver ascent, got --solver {solver or '(the model’s)'}")
         return None
     low, details = ({name: pair[place] for name, pair in given.items()} for place in (0, 1))
-    return replace(LOWPASS_ASCENT, **low), replace(DETAIL_ASCENT, **details)
+    try:
+        return replace(LOWPASS_ASCENT, **low), replace(DETAIL_ASCENT, **details)
+    except WavdiffError as error:
+        raise WavdiffError(f"--solver ascent: {error}") from error
 
 
 def _pair(option: str, values: list[Any], text: str) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wavdiff.errors import WavdiffError
+from wavdiff.texts import shown
 
 if TYPE_CHECKING:
     from wavdiff.config import RunConfig
@@ -36,6 +37,10 @@ def train(
         typer.Option(help="A trained model to start from; its networks may be smaller. The same as training.init."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps, the same as --set training.steps=N.")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="bias-free: the paper's blind networks in the place of the configuration's; see --dry-run."),
+    ] = None,
     network_set: Annotated[
         list[str] | None, typer.Option("--set", help="Override one setting: section.name=value. May be repeated.")
     ] = None,
@@ -60,9 +65,13 @@ def train(
     for name, value in (("--max-hours", max_hours), ("--max-steps", max_steps)):
         if value is not None and not value > 0:
             raise WavdiffError(f"{name} must be above 0, got {value}")
-    from wavdiff.config import from_mapping, read_mapping, to_yaml
+    if network not in (None, "bias-free"):
+        raise WavdiffError(f"--network must be bias-free, or be left out, got {shown(network)}")
+    from wavdiff.config import from_mapping, read_mapping, to_yaml, with_published_networks
 
     mapping = read_mapping(config)
+    if network is not None:
+        mapping = with_published_networks(mapping)
     section = mapping.setdefault("data", {})
     if not isinstance(section, dict):
         raise WavdiffError(f"configuration: data must be a mapping, got {section!r}")

@@ -30,8 +30,10 @@ def bias_free_kernels(depth: int, receptive_field: int) -> list[int]:
     placed evenly, as in a local network.
 
     Raises:
-        WavdiffError: as `kernel_sizes`.
+        WavdiffError: depth is below 2, or as `kernel_sizes`.
     """
+    if depth < 2:
+        raise WavdiffError(f"depth must be at least 2, got {depth}")
     even = kernel_sizes(depth, receptive_field)
     inner = (receptive_field - 1) // 2 - 2
     if inner < 1:
@@ -83,8 +85,6 @@ class BiasFreeNetwork(ModelMixin, ConfigMixin):
         self, in_channels: int, out_channels: int, width: int = 64, depth: int = 21, receptive_field: int = 13
     ) -> None:
         super().__init__()
-        if depth < 2:
-            raise WavdiffError(f"depth must be at least 2, got {depth}")
         self.receptive_field = receptive_field
         kernels = bias_free_kernels(depth, receptive_field)
         sizes = [in_channels, *[width] * (depth - 1), out_channels]

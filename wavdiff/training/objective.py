@@ -8,6 +8,8 @@ augmentation). No gradient flows between scales, so a scale is trained by its ow
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -75,7 +77,7 @@ class CascadeObjective(nn.Module):
                 losses[name] = loss.mean()
                 self.examples[name] = level.detach() / denoiser.std, loss.detach()
             elif name in self.available:
-                with torch.no_grad():
+                with _as_trained(denoiser):
                     details, corrected = denoiser(noisy, level, coarse, noisy_coarse, coarse_level)
             else:
                 shrink = denoiser.std**2 / (denoiser.std**2 + level.square())
@@ -104,7 +106,7 @@ class CascadeObjective(nn.Module):
             self.examples["low"] = torch.cat([level, more_levels]).detach() / denoiser.std, loss.detach()
             return denoised[:count].detach()
         if "low" in self.available:
-            with torch.no_grad():
+            with _as_trained(denoiser):
                 result: Tensor = denoiser(observed, level)
             return result
         return expand(denoiser.std**2 / (denoiser.std**2 + level.square()), observed) * observed
@@ -132,6 +134,18 @@ class CascadeObjective(nn.Module):
             length = side * step // shrink
             parts.append(coefficients[index, :, top : top + length, left : left + length])
         return torch.stack(parts)
+
+
+@contextlib.contextmanager
+def _as_trained(denoiser: nn.Module) -> Iterator[None]:
+    """A denoiser that is not trained here in evaluation mode: no gradient, and its running statistics stay."""
+    training = denoiser.training
+    denoiser.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        denoiser.train(training)
 
 
 def _drawn(levels: Tensor, denoiser: Any) -> Tensor:
