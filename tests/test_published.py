@@ -118,7 +118,7 @@ def test_flat_networks_are_found_in_their_set_and_by_themselves(tmp_path: Path) 
     one = find_release(home / "noise_range_0to255_RF_5x5")
     assert (one.receptive_field, one.details, one.image_size, one.name) == (5, (), (40, 60), "celebA_40x60_gray")
     cascade = load_release(one)
-    assert cascade.levels == 0 and cascade.lowpass_range is None and cascade.lowpass.network.receptive_field == 5
+    assert cascade.levels == 0 and cascade.lowpass_range == (0, 0.8) and cascade.lowpass.network.receptive_field == 5
     assert "9" in refusal(lambda: find_release(home / "noise_range_0to255_RF_5x5", 9))
 
 
