@@ -36,6 +36,14 @@ def test_psnr_of_known_noise() -> None:
     torch.testing.assert_close(metrics.psnr(estimate, reference), expected, rtol=1e-6, atol=1e-5)
 
 
+def test_psnr_without_limits_has_the_closed_form_of_strong_noise() -> None:
+    reference, noise = torch.zeros(2, 1, 64, 64), torch.sign(_noise(2, 1, 64, 64))
+    for sigma in (0.2, 3.0):  # in [0, 1] units: twice as much in the library's
+        found = metrics.psnr(reference + 2 * sigma * noise, reference, limited=False)
+        torch.testing.assert_close(found, torch.full((2,), -20 * math.log10(sigma)).double(), rtol=1e-6, atol=1e-5)
+    assert (metrics.psnr(6 * noise, reference) > 6).all()  # limited: gray against black or white
+
+
 def test_psnr_is_that_of_eight_bit_files_on_the_unit_scale() -> None:
     truth, estimate = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
     expected = -10 * torch.log10((truth - estimate).double().square().mean())

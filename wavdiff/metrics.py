@@ -54,12 +54,14 @@ _SSIM_WINDOW = 11
 
 
 # --------------------------------------------------------------------------- images beside their truth
-def psnr(estimate: Tensor, reference: Tensor) -> Tensor:
+def psnr(estimate: Tensor, reference: Tensor, *, limited: bool = True) -> Tensor:
     """Return the peak signal-to-noise ratio of every image.
 
     Args:
         estimate: Images (N, C, H, W); clamped to [-1, 1] first, as a file would be.
         reference: The true images, same shape, in [-1, 1].
+        limited: False leaves the estimate as it is: white noise of standard deviation s, in [0, 1] units, then has the
+            closed form -20 log10(s), however strong it is.
 
     Returns:
         Decibels (N,), float64; infinite where an estimate equals its reference.
@@ -68,7 +70,8 @@ def psnr(estimate: Tensor, reference: Tensor) -> Tensor:
         WavdiffError: The shapes differ or are not four-dimensional.
     """
     _check_pair(estimate, reference)
-    error = estimate.double().clamp(-1.0, 1.0) - reference.double()
+    values = estimate.double()
+    error = (values.clamp(-1.0, 1.0) if limited else values) - reference.double()
     return 10.0 * torch.log10(_PEAK_TO_PEAK**2 / error.square().mean(dim=(1, 2, 3)))
 
 
