@@ -67,7 +67,7 @@ def report(study: Study, models: Sequence[Model], reference: str, pictures: Pict
     excess = {}
     for model in models:
         facts = [model.kind, model.field_text]
-        facts += [f"{model.parameters:,}", f"{model.cascade.multiply_adds_per_pixel():,.0f}"]
+        facts += [f"{model.parameters:,}", f"{model.multiply_adds_per_pixel:,.0f}"]
         values[model.name] = facts + [f"{mean:.2f}" for mean, _ in study.mean_and_error(model.name)]
         if model.name != reference:
             pairs = study.mean_and_error(model.name, reference)
@@ -105,7 +105,7 @@ def results(study: Study, models: Sequence[Model], reference: str, pictures: Pic
             "kind": model.kind,
             "receptive_field": model.receptive_field,
             "parameters": model.parameters,
-            "multiply_adds_per_pixel": round(model.cascade.multiply_adds_per_pixel()),
+            "multiply_adds_per_pixel": round(model.multiply_adds_per_pixel),
         }
     return {
         "sigmas": [round(sigma, 8) for sigma in study.sigmas],

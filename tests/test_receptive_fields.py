@@ -131,6 +131,9 @@ def test_models_are_sorted_by_kind_and_receptive_field(study: ModuleType, models
         *(("flat-5", "flat", 5), ("flat-9", "flat", 9)),
     ]
     assert not any(model.cascade.autocast for model in found)
+    assert [model.multiply_adds_per_pixel for model in found] == pytest.approx(
+        [model.cascade.multiply_adds_per_pixel() for model in found]
+    )
     mixed = study.Model("mixed", untrained(2, 13, 5, 9))
     assert mixed.receptive_field is None and mixed.field_text == "–"
 
@@ -251,6 +254,17 @@ def test_the_configurations_of_the_study_differ_in_nothing_but_the_networks(fiel
     assert network.receptive_field == field
     with pytest.raises(WavdiffError, match="receptive_field"):
         from_mapping(read_mapping("receptive-field-flat"), ["model.lowpass.receptive_field=27"])
+
+
+def test_blind_networks_are_measured_too(study: ModuleType) -> None:
+    network = {"kind": "bias-free", "width": 8, "depth": 5, "receptive_field": 5}
+    blind = WaveletCascade((16, 16), 1, "haar", network, [network, network], 0.5, [0.1, 0.1]).eval()
+    model = study.Model("blind", blind)
+    low, detail = (9 * 8 + 3 * 64 + 9 * 8), (9 * 4 * 8 + 3 * 64 + 9 * 8 * 3)
+    assert model.multiply_adds_per_pixel == low / 16 + detail / 16 + detail / 4
+    assert (model.kind, model.receptive_field) == ("cascade", 5)
+    found = study.measure([model], planes(3), SIGMAS, seed=0).psnr
+    assert torch.allclose(found["blind"], found[study.NOISY], atol=1e-3)  # untrained, it finds no noise
 
 
 @pytest.mark.slow
