@@ -76,7 +76,7 @@ def sample_walk(
         ascents: (low-pass, details): the paper's stochastic ascent instead of ladders.
         lowpass_range: pixels in [0, 1] to which drawn low-pass images are stretched; None: they are not; default the
             cascade's.
-        counted: told network calls, as in `CascadeWalk.sample`; of images that fill a group up as well.
+        counted: told network calls, as in `CascadeWalk.sample`; with ladders of images that fill a group up as well.
         progress: called with the number of images finished, after each batch.
 
     Returns:
@@ -87,7 +87,7 @@ def sample_walk(
     shape = (cascade.channels, *(size or cascade.image_size))
     low, detail = ascents or sample_ladders(cascade, solver, lowpass_steps, detail_steps)
     limits = cascade.lowpass_range if lowpass_range == "model" else lowpass_range
-    group = _group_size(cascade, shape)
+    group = 1 if ascents else _group_size(cascade, shape)  # the images of an ascent end at different times
     walks = []
     for start in range(0, len(seeds), batch_size):
         part = list(seeds[start : start + batch_size])

@@ -57,8 +57,9 @@ class BlindDenoiser(nn.Module):
     def _residual(self, pixels: Tensor, size: Tensor, *, precise: bool = True) -> Tensor:
         """The noise in `pixels`, library units, for states whose rms is about `size` (B,), library units.
 
-        In training every example is brought to the same size first, which changes nothing but the statistics of the
-        batch: the network is homogeneous, and else the noisiest examples would be all that they show.
+        In training every example is brought to the same size first and its noise back again. Outside training that
+        changes nothing, for the network is homogeneous; in training the noisiest examples would else be all that the
+        statistics of a batch show.
 
         Where `precise`, the network is computed in float32 even under autocast: it tells the noise by subtraction, and
         bfloat16 adds noise of its own, of 0.4 % of a pixel's value. In the steps of a solver that is little.
