@@ -2,14 +2,19 @@
 
     python benchmarks/published_sampler.py published_cascades/multi_scale/celebA_160x160_gray --out bench-sampler
 
-The yardstick is what the same networks give with 256 steps at every scale. Two independent sets of such images, A and
-B, say how far apart two samples of one distribution lie (the floor): random splits of both together give the floor's
-spread for the sizes that are compared. Distances are KID-EffLite0 and the sliced Wasserstein distance of wavelet
-patches (`wavdiff.evaluation.sliced`), mean over scales.
+Two yardsticks, each of two independent sets of images by the same networks:
 
-- "ladder LOW/DETAILS": wavdiff's solvers with so many calls at the low-pass and at each detail scale, other seeds.
-- "details DETAILS": the low-pass images of B with new details of so many calls, compared with A; so is B.
-- "paper": stochastic ascent (beta 0.01, fixed h0 0.01 for the low-pass; beta 1, growing steps for details), batched.
+- "plain": ladders with 256 calls at every scale;
+- "corrected": low-pass ladders of 32 rungs with 15 small correctors (0.1) at each (512 calls), details with 256.
+
+Their two sets say how far apart two samples of one distribution lie (the floor): random splits of both together give
+the floor's spread for the sizes that are compared. Distances are KID-EffLite0 and the sliced Wasserstein distance of
+wavelet patches (`wavdiff.evaluation.sliced`), mean over scales.
+
+- "RUNGS/DETAILS": ladders with so many calls at the low-pass and at each detail scale, other seeds;
+- "RUNGS x C/DETAILS": the same with C calls at every rung of the low-pass image: C - 1 correctors and the step;
+- "details DETAILS": low-pass images of a plain set with new details of so many calls, compared with the other set;
+- "paper": stochastic ascent (beta 0.01, fixed h0 0.01 for the low-pass; beta 1, growing steps for details).
 
 Times are taken last, in one process and by turns: one image of the published procedure (one image at a time, float32,
 the network layer by layer as released) and groups of 16 images of each ladder. Images are kept in --out, so that the
@@ -44,7 +49,7 @@ from wavdiff.published import LOWPASS_RANGE, Release, find_release, load_release
 
 GROUP = 16
 CONVERGED = 256
-LADDERS = ((12, 4), (16, 4), (16, 6), (24, 8), (32, 10), (64, 10))
+LADDERS = ((16, 0, 6), (24, 0, 8), (32, 0, 10), (64, 0, 10), (16, 1, 8), (16, 2, 8), (16, 3, 8), (32, 3, 10))
 DETAILS = (2, 4, 6, 8, 10)
 SPLITS = 60
 
@@ -100,29 +105,28 @@ def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 class Judge:
-    """Distances to the converged sets, and the floor."""
+    """Distances to the two sets of a yardstick, and the floor."""
 
-    def __init__(self, one: Tensor, other: Tensor, levels: int) -> None:
-        self.levels, self.count = levels, len(one)
-        self.extractor = metrics.FeatureExtractor()
+    def __init__(self, extractor: Any, one: Tensor, other: Tensor, levels: int) -> None:
+        self.levels, self.count, self.extractor = levels, len(one), extractor
         pool = torch.cat([one, other]).clamp(-1, 1)
-        self.features = self.extractor(pool)
+        self.features = extractor(pool)
         self.patches, self.scales = patch_projections(pool, levels)
 
     def _between(self, features: Tensor, patches: list[Tensor], rows: Tensor) -> tuple[float, float]:
         sliced = [wasserstein(a, b[rows]) for a, b in zip(patches, self.patches, strict=True)]
         return metrics.kid(features, self.features[rows]), statistics.mean(sliced)
 
-    def judge(self, images: Tensor, halves: str = "AB") -> tuple[float, float]:
-        """(KID, sliced Wasserstein) of a set, mean over its distances to A and B, or to one of them."""
+    def judge(self, images: Tensor, halves: tuple[int, ...] = (0, 1)) -> tuple[float, float]:
+        """(KID, sliced Wasserstein) of a set, mean over its distances to both sets of the yardstick, or to one."""
         images = images.clamp(-1, 1)
         features, (patches, _) = self.extractor(images), patch_projections(images, self.levels, self.scales)
-        rows = dict(zip("AB", torch.arange(2 * self.count).split(self.count), strict=True))
+        rows = torch.arange(2 * self.count).split(self.count)
         pairs = [self._between(features, patches, rows[half]) for half in halves]
         return statistics.mean(kid for kid, _ in pairs), statistics.mean(sliced for _, sliced in pairs)
 
     def floor(self, size: int) -> dict[str, dict[str, float]]:
-        """The same between `size` converged images and as many others as A has, or as are left, over random splits."""
+        """The same between `size` images of the yardstick and as many others as a set has, over random splits."""
         generator = torch.Generator().manual_seed(0)
         kids, sliced = [], []
         for _ in range(SPLITS):
@@ -192,112 +196,128 @@ def main() -> None:
     release = find_release(arguments.release, arguments.receptive_field)
     cascade = load_release(release).to(memory_format=torch.channels_last)
 
-    def ladder(low: int, details: int) -> dict[str, Any]:
+    def ladder(low: int, correctors: int, details: int) -> dict[str, Any]:
         return {
-            "lowpass_ladder": cascade.ladder("lowpass", steps=low),
+            "lowpass_ladder": cascade.ladder("lowpass", steps=low, correctors=correctors),
             "detail_ladder": cascade.ladder("details", steps=details),
         }
 
     n, out = arguments.n, arguments.out
-    sets = {
-        name: kept(out / f"{name}.safetensors", lambda k=k: draw(cascade, range(k * n, (k + 1) * n), ladder(256, 256)))
-        for k, name in enumerate(("A", "B"))
+    sets: dict[str, Any] = {}
+
+    def add(name: str, make: Callable[[], dict[str, Any]]) -> None:
+        sets[name] = kept(out / f"{name.replace(' ', '-').replace('/', '-')}.safetensors", make)
+
+    plain = ladder(CONVERGED, 0, CONVERGED)
+    small = {"steps": 32, "correctors": 15, "corrector_step": 0.1}
+    corrected = {**plain, "lowpass_ladder": cascade.ladder("lowpass", **small)}
+    walks = {"plain A": plain, "plain B": plain, "corrected A": corrected, "corrected B": corrected}
+    for k, (name, walk) in enumerate(walks.items()):
+        add(name, lambda k=k, walk=walk: draw(cascade, range(k * n, (k + 1) * n), walk))
+    ladders = {
+        f"{low}{f' x {correctors + 1}' if correctors else ''}/{details}": ladder(low, correctors, details)
+        for low, correctors, details in LADDERS
     }
-    for low, details in LADDERS:
-        name = f"ladder {low}/{details}"
-        seeds = range(2 * n, 3 * n)
-        path, walk = out / f"ladder-{low}-{details}.safetensors", ladder(low, details)
-        sets[name] = kept(path, lambda seeds=seeds, walk=walk: draw(cascade, seeds, walk))
-    factor = 2**cascade.levels
+    for name, walk in ladders.items():
+        add(name, lambda walk=walk: draw(cascade, range(4 * n, 5 * n), walk))
     for details in DETAILS:
 
         def refine(details: int = details) -> dict[str, Any]:
-            lows, walk = sets["B"]["low"], cascade.ladder("details", steps=details)
+            lows, walk = sets["plain B"]["low"], cascade.ladder("details", steps=details)
             parts = [
                 cascade.upscale(
-                    lows[k : k + GROUP], factor, mode="sample", seeds=range(3 * n + k, 3 * n + k + GROUP), ladder=walk
+                    lows[k : k + GROUP],
+                    2**cascade.levels,
+                    mode="sample",
+                    seeds=range(5 * n + k, 5 * n + k + GROUP),
+                    ladder=walk,
                 )
                 for k in range(0, n, GROUP)
             ]
             return {"images": torch.cat(parts).float().clone()}
 
-        sets[f"details {details}"] = kept(out / f"details-{details}.safetensors", refine)
-    walk = {"lowpass_ladder": LOWPASS_ASCENT, "detail_ladder": DETAIL_ASCENT}
-    sets["paper"] = kept(
-        out / "paper.safetensors", lambda: draw(cascade, range(4 * n, 4 * n + arguments.paper_n), walk)
-    )
-    for name, found in sets.items():
-        sheet = image_grid(found["images"][:16].clamp(-1, 1), columns=8)
+        add(f"details {details}", refine)
+    paper = {"lowpass_ladder": LOWPASS_ASCENT, "detail_ladder": DETAIL_ASCENT}
+    add("paper", lambda: draw(cascade, range(6 * n, 6 * n + arguments.paper_n), paper))
+    for name in sets:
+        sheet = image_grid(sets[name]["images"][:16].clamp(-1, 1), columns=8)
         save_image(out / f"{name.replace(' ', '-').replace('/', '-')}.png", sheet)
     if arguments.only_sets:
         return
-    ladders = {f"ladder {low}/{details}": ladder(low, details) for low, details in LADDERS}
     report(cascade, sets, measure_times(cascade, release, ladders, arguments.rounds), arguments)
 
 
 def report(cascade: WaveletCascade, sets: dict[str, Any], times: dict[str, Any], arguments: argparse.Namespace) -> None:
     """Measure, print a table, write it and a plot."""
-    n, out = arguments.n, arguments.out
-    judge = Judge(sets["A"]["images"], sets["B"]["images"], cascade.levels)
-    floors = {size: judge.floor(size) for size in sorted({n, min(n, arguments.paper_n)})}
-    published = times["published"]
-    head = "| sampler | images | calls: low, details | s/image | times as fast | KID-EffLite0 | sliced Wasserstein |"
-    lines = [head, "|---" * 7 + "|"]
+    n, out, published = arguments.n, arguments.out, times["published"]
+    extractor = metrics.FeatureExtractor()
+    judges = {
+        name: Judge(extractor, sets[f"{name} A"]["images"], sets[f"{name} B"]["images"], cascade.levels)
+        for name in ("plain", "corrected")
+    }
+    sizes = sorted({n, min(n, arguments.paper_n)}, reverse=True)
+    floors = {name: {size: judge.floor(size) for size in sizes} for name, judge in judges.items()}
+    columns = ["sampler", "images", "calls: low, details", "s/image", "times as fast"]
+    columns += [f"{distance} to {name}" for name in judges for distance in ("KID", "SW")]
     calls = times["published calls"]
-    lines.append(
-        f"| paper, one image, float32 | 1 | {', '.join(f'{calls[k]:,}' for k in cascade.scale_names)} | "
-        f"{published:.1f} | 1 | | |"
-    )
+    first = ["paper, one by one, float32", "1", ", ".join(f"{calls[k]:,}" for k in cascade.scale_names)]
+    rows = [columns, ["---"] * len(columns), [*first, f"{published:.1f}", "1", *[""] * 4]]
     results: dict[str, Any] = {"floors": floors, "times": times, "sets": {}}
     for name, found in sets.items():
-        if name == "A":
+        if name.endswith(" A"):
             continue
-        # New details share the low-pass images of B: they are compared with A, as B itself is.
-        kid, sliced = judge.judge(found["images"], "A" if name == "B" or name.startswith("details") else "AB")
-        counts = found["calls"]
-        spans = []
+        counts, spans = found["calls"], []
         for scale in cascade.scale_names if counts else ():
             low, high = min(counts[scale]), max(counts[scale])
             median = f"{statistics.median(counts[scale]):,.0f}"
             spans.append(median if low == high else f"{median} ({low:,} to {high:,})")
-        seconds = times.get(name)
-        speed = f"{seconds:.3f} | {published / seconds:.0f}" if seconds else " | "
-        results["sets"][name] = {"kid": kid, "sliced": sliced, "calls": counts}
-        steps = ", ".join(spans) or f"256, {name.split()[-1]} each"
-        lines.append(f"| {name} | {len(found['images'])} | {steps} | {speed} | {kid:.4f} | {sliced:.4f} |")
-    for size, floor in floors.items():
-        cells = [f"{floor[key]['mean']:.4f} (95 %: {floor[key]['95 %']:.4f})" for key in ("kid", "sliced")]
-        lines.append(f"| floor: 256 steps against 256 steps | {size} and {n} | | | | {cells[0]} | {cells[1]} |")
-    table = "\n".join(lines)
+        row = [name, str(len(found["images"])), ", ".join(spans) or f"{CONVERGED}, {name.split()[-1]} each"]
+        row += [f"{times[name]:.3f}", f"{published / times[name]:.0f}"] if name in times else ["", ""]
+        results["sets"][name] = {"calls": counts}
+        for yardstick, judge in judges.items():
+            # A yardstick's own set, and details on its low-pass images, are compared with the other set only.
+            own = name.startswith(yardstick) or (yardstick == "plain" and name.startswith("details"))
+            kid, sliced = judge.judge(found["images"], (0,) if own else (0, 1))
+            results["sets"][name][yardstick] = {"kid": kid, "sliced": sliced}
+            row += [f"{kid:.4f}", f"{sliced:.4f}"]
+        rows.append(row)
+    for size in sizes:
+        row = [f"floor, 95 % of splits: {size} and {n}", "", "", "", ""]
+        row += [f"{floors[name][size][key]['95 %']:.4f}" for name in judges for key in ("kid", "sliced")]
+        rows.append(row)
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     about = (
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}; "
-        f"{n} images a set, seeds 0 to {4 * n + arguments.paper_n - 1}; least of {arguments.rounds} groups of {GROUP}"
+        f"{n} images a set, seeds 0 to {6 * n + arguments.paper_n - 1}; least of {arguments.rounds} groups of {GROUP}"
     )
     print(f"{table}\n\n{about}")
     (out / "published-sampler.md").write_text(f"{table}\n\n{about}\n", encoding="utf-8")
     (out / "published-sampler.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
-    plot(results, n, min(n, arguments.paper_n), out / "published-sampler.png")
+    plot(results, sizes, out / "published-sampler.png")
 
 
-def plot(results: dict[str, Any], n: int, paper_n: int, path: Path) -> None:
-    """Draw both distances against seconds per image."""
+def plot(results: dict[str, Any], sizes: list[int], path: Path) -> None:
+    """Draw the sliced Wasserstein distance to both yardsticks against seconds per image."""
     plots = pyplot()
-    figure, panels = plots.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    for axes, key, label in zip(panels, ("kid", "sliced"), ("KID-EffLite0", "sliced Wasserstein"), strict=True):
-        rows = [(results["times"][name], found[key], name) for name, found in results["sets"].items() if "/" in name]
-        axes.plot([row[0] for row in rows], [row[1] for row in rows], "o-", label="ladders")
-        for seconds, value, name in rows:
-            axes.annotate(name.removeprefix("ladder "), (seconds, value), textcoords="offset points", xytext=(4, 4))
-        axes.plot(
-            [results["times"]["published"]], [results["sets"]["paper"][key]], "s", label=f"paper, {paper_n} images"
-        )
-        floor = results["floors"][n][key]
-        axes.axhline(floor["mean"], color="gray", linewidth=0.8, label="floor: mean, 95 %")
-        axes.axhline(floor["95 %"], color="gray", linestyle="--", linewidth=0.8)
-        small = results["floors"][paper_n][key]
-        axes.axhline(small["95 %"], color="tab:orange", linestyle="--", linewidth=0.8, label=f"95 %, {paper_n} images")
+    figure, panels = plots.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    for axes, yardstick in zip(panels, ("plain", "corrected"), strict=True):
+        for label, corrected in (("ladders", False), ("with correctors", True)):
+            rows = [
+                (results["times"][name], found[yardstick]["sliced"], name)
+                for name, found in results["sets"].items()
+                if name in results["times"] and (" x " in name) == corrected
+            ]
+            axes.plot([row[0] for row in rows], [row[1] for row in rows], "o-", label=label)
+            for seconds, value, name in rows:
+                axes.annotate(name, (seconds, value), textcoords="offset points", xytext=(4, 4), fontsize=7)
+        paper = results["times"]["published"], results["sets"]["paper"][yardstick]["sliced"]
+        axes.plot(*([value] for value in paper), "s", label=f"paper, {sizes[-1]} images")
+        for size, style in zip(sizes, ("--", ":"), strict=False):
+            floor = results["floors"][yardstick][size]["sliced"]["95 %"]
+            axes.axhline(floor, color="gray", linestyle=style, linewidth=0.8, label=f"floor, {size} images")
         axes.set_xscale("log")
-        axes.set(xlabel="seconds per image", ylabel=label)
+        axes.set_ylim(bottom=0)
+        axes.set(xlabel="seconds per image", ylabel=f"sliced Wasserstein distance to {yardstick}")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     figure.savefig(path, dpi=110)

@@ -57,6 +57,7 @@ def sample_walk(
     solver: str | None = None,
     lowpass_steps: int | None = None,
     detail_steps: int | None = None,
+    correctors: tuple[int, int] | None = None,
     ascents: tuple[Ascent, Ascent] | None = None,
     lowpass_range: tuple[float, float] | Literal["model"] | None = "model",
     counted: Counted | None = None,
@@ -73,6 +74,7 @@ def sample_walk(
         stop_scale: end the walk at x_{stop_scale}.
         solver: "dpm", "sde-dpm", "heun" or "euler"; default the cascade's.
         lowpass_steps, detail_steps: rungs of the ladders; default the cascade's.
+        correctors: (low-pass, details): calls at every level before the step down; default the cascade's.
         ascents: (low-pass, details): the paper's stochastic ascent instead of ladders.
         lowpass_range: pixels in [0, 1] to which drawn low-pass images are stretched; None: they are not; default the
             cascade's.
@@ -85,7 +87,7 @@ def sample_walk(
     if batch_size < 1:
         raise WavdiffError(f"batch_size must be at least 1, got {batch_size}")
     shape = (cascade.channels, *(size or cascade.image_size))
-    low, detail = ascents or sample_ladders(cascade, solver, lowpass_steps, detail_steps)
+    low, detail = ascents or sample_ladders(cascade, solver, lowpass_steps, detail_steps, correctors)
     limits = cascade.lowpass_range if lowpass_range == "model" else lowpass_range
     group = 1 if ascents else _group_size(cascade, shape)  # the images of an ascent end at different times
     walks = []
@@ -114,11 +116,19 @@ def sample_walk(
 
 
 def sample_ladders(
-    cascade: WaveletCascade, solver: str | None, lowpass_steps: int | None, detail_steps: int | None
+    cascade: WaveletCascade,
+    solver: str | None,
+    lowpass_steps: int | None,
+    detail_steps: int | None,
+    correctors: tuple[int, int] | None = None,
 ) -> tuple[Ladder, Ladder]:
     """(low-pass, details): the cascade's ladders with the user's changes."""
     changes: dict[str, Any] = {"solver": solver} if solver else {}
+    if solver == "heun":
+        changes["correctors"] = 0
     low, detail = ({} if steps is None else {"steps": steps} for steps in (lowpass_steps, detail_steps))
+    if correctors is not None:
+        low["correctors"], detail["correctors"] = correctors
     return cascade.ladder("lowpass", **changes, **low), cascade.ladder("details", **changes, **detail)
 
 

@@ -49,6 +49,7 @@ class Ascent:
         sigma_0: noise level of the start, units of pixels in [0, 1].
         sigma_l: noise level of the end.
         growing: whether steps grow.
+        mean: of the pixels at the start of a low-pass image; details start at zero mean.
         stopping: "snr" or "sigma" (see the module).
         most_steps: where a walk is given up.
     """
@@ -60,9 +61,10 @@ class Ascent:
     growing: bool = True
     stopping: str = "snr"
     most_steps: int = 100_000
+    mean: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("beta", "h0", "sigma_0", "sigma_l"):
+        for name in ("beta", "h0", "sigma_0", "sigma_l", "mean"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
                 raise WavdiffError(f"{name} must be a number, got {shown(value)}")
@@ -72,6 +74,8 @@ class Ascent:
             raise WavdiffError(f"h0 must be in (0, 1], got {self.h0}")
         if not 0 < self.sigma_l < self.sigma_0 < DIVERGED:
             raise WavdiffError(f"sigma_l < sigma_0 < {DIVERGED:g} are needed, got {self.sigma_l} and {self.sigma_0}")
+        if not 0 <= self.mean <= 1:
+            raise WavdiffError(f"mean must be in [0, 1], got {self.mean}")
         if self.stopping not in STOPPINGS:
             raise WavdiffError(f"stopping must be one of {', '.join(STOPPINGS)}, got {shown(self.stopping)}")
         if self.most_steps < 1:
@@ -108,8 +112,9 @@ class StochasticAscentScheduler(SchedulerMixin, ConfigMixin):
         growing: bool = True,
         stopping: str = "snr",
         most_steps: int = 100_000,
+        mean: float = 0.5,
     ) -> None:
-        self.ascent = Ascent(beta, h0, sigma_0, sigma_l, growing, stopping, most_steps)
+        self.ascent = Ascent(beta, h0, sigma_0, sigma_l, growing, stopping, most_steps, mean)
         self.set_timesteps()
 
     @property

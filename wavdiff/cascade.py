@@ -124,7 +124,9 @@ class CascadeWalk:
     ) -> Tensor:
         """A scale's sample from its start, library units; tells `counted` the network calls of every image."""
         if isinstance(ladder, Ascent):
-            ascended = ascend(output, start, ladder, generators, denoiser.std / 2)
+            # In float32: rounded residuals of thousands of steps add up to stripes.
+            with torch.autocast(start.device.type, enabled=False):
+                ascended = ascend(output, start, ladder, generators, denoiser.std / 2)
             # Once each: a group may be filled up with copies (see `api.sample_walk`).
             lost = dict.fromkeys(seed for seed, bad in zip(seeds, ascended.diverged, strict=False) if bad)
             if lost:
@@ -184,7 +186,7 @@ class CascadeWalk:
             low_seeds = seeds if low_seeds is None else low_seeds
             generators = [derive_generator(seed, "low") for seed in low_seeds]
             start = draw_noise((channels, height // step, width // step), generators, like)
-            start = start_level(lowpass_ladder, self.lowpass) * start
+            start = start_level(lowpass_ladder, self.lowpass) * start + start_mean(lowpass_ladder, self.lowpass)
             image = self._draw_lowpass(start, generators, lowpass_ladder, counted, low_seeds)
             walk = [image if lowpass_range is None else stretch(image, lowpass_range)]
             for scale in range(self.levels - 1, stop_scale - 1, -1):
@@ -364,6 +366,11 @@ def start_level(ladder: Walker, denoiser: Any) -> float:
     return 2 * ladder.sigma_0 / float(denoiser.std) if isinstance(ladder, Ascent) else ladder.sigma_max
 
 
+def start_mean(ladder: Walker, denoiser: Any) -> float:
+    """Mean of the low-pass image at which a walk begins, standardised units."""
+    return (2 * ladder.mean - 1) / float(denoiser.std) if isinstance(ladder, Ascent) else 0.0
+
+
 def stretch(image: Tensor, limits: tuple[float, float]) -> Tensor:
     """Images (B, C, h, w) with the darkest value of each at the lower and the brightest at the upper limit.
 
@@ -398,8 +405,11 @@ def top_observations(denoiser: Any, scale: int, count: int, where: Rectangle) ->
 
 
 def from_level(ladder: Ladder, level: float) -> Ladder:
-    """The ladder, starting at `level` (standardised units) instead of its own top."""
-    return dataclasses.replace(ladder, sigma_max=level, sigma_min=min(ladder.sigma_min, level / 4))
+    """The ladder, starting at `level` (standardised units) instead of its own top.
+
+    It has no correctors: they would forget the observation that the walk begins at.
+    """
+    return dataclasses.replace(ladder, sigma_max=level, sigma_min=min(ladder.sigma_min, level / 4), correctors=0)
 
 
 def build_network(settings: dict[str, Any], **shape: int) -> nn.Module:

@@ -25,6 +25,7 @@ from wavdiff.errors import WavdiffError
 from wavdiff.images import check_readable
 from wavdiff.images.atomic import written_whole
 from wavdiff.pipeline import file_digest, find_model
+from wavdiff.solvers import Ladder
 
 RECORD = "sample.json"
 SHEET = "sheet.png"
@@ -43,6 +44,7 @@ class SamplingRequest:
     solver: str | None = None
     stop_scale: int = 0
     batch_size: int = 64
+    correctors: tuple[int, int] | None = None
     ascents: tuple[Ascent, Ascent] | None = None
     lowpass_range: tuple[float, float] | Literal["model"] | None = "model"
 
@@ -147,19 +149,19 @@ _WAY_OUT = "choose another --out or give --overwrite"
 def _describe(request: SamplingRequest, cascade: WaveletCascade) -> dict[str, Any]:
     """The record without "finished"; what decides the images beside their seeds is under "draws"."""
     folder = find_model(request.model) / "cascade"
-    low, detail = request.ascents or sample_ladders(cascade, request.solver, *request.steps)
+    low, detail = request.ascents or sample_ladders(cascade, request.solver, *request.steps, request.correctors)
     limits = cascade.lowpass_range if request.lowpass_range == "model" else request.lowpass_range
     digest = file_digest(folder / "diffusion_pytorch_model.safetensors")
     record = {
         **asdict(request),
         "model_sha256": digest,
         "model_ladders": {
-            "lowpass": asdict(cascade.ladder("lowpass")),
-            "details": asdict(cascade.ladder("details")),
+            "lowpass": _plain(cascade.ladder("lowpass")),
+            "details": _plain(cascade.ladder("details")),
         },
         "draws": {
             "model": {"weights_sha256": digest, "config_sha256": file_digest(folder / "config.json")},
-            "ladders": {"lowpass": asdict(low), "details": asdict(detail)},
+            "ladders": {"lowpass": _plain(low), "details": _plain(detail)},
             "lowpass_range": limits,
             "size": list(request.size or cascade.image_size),
             "stop_scale": request.stop_scale,
@@ -171,6 +173,14 @@ def _describe(request: SamplingRequest, cascade: WaveletCascade) -> dict[str, An
     }
     plain: dict[str, Any] = json.loads(json.dumps(record))  # as it will be read: lists, no tuples
     return plain
+
+
+def _plain(ladder: Ladder | Ascent) -> dict[str, Any]:
+    """Settings that decide the images; without correctors, records are those of versions that had none."""
+    settings = asdict(ladder)
+    if isinstance(ladder, Ladder) and not ladder.correctors:
+        del settings["correctors"], settings["corrector_step"]
+    return settings
 
 
 def _refuse_difference(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -216,6 +226,8 @@ def _command(request: SamplingRequest) -> str:
         parts.append(f"--steps {low_steps},{detail_steps}")
     if request.solver is not None:
         parts.append(f"--solver {request.solver}")
+    if request.correctors is not None:
+        parts.append(f"--correctors {request.correctors[0]},{request.correctors[1]}")
     if request.ascents is not None:
         low, detail = request.ascents
         steps = ["growing" if ascent.growing else "fixed" for ascent in request.ascents]

@@ -122,6 +122,7 @@ def _walk(request: SamplingRequest, cascade: WaveletCascade, seeds: Sequence[int
         solver=request.solver,
         lowpass_steps=request.steps[0],
         detail_steps=request.steps[1],
+        correctors=request.correctors,
         ascents=request.ascents,
         lowpass_range=request.lowpass_range,
     )

@@ -45,6 +45,13 @@ class Ladder:
         sigma_max: first level, standardised units.
         sigma_min: last level before zero, standardised units.
         rho: how strongly levels crowd at the bottom (Karras et al. 2022, eq. 5).
+        correctors: network calls at every level before the step down, each of which takes a part `corrector_step` of
+            the noise away and puts as much back: Langevin dynamics at that level, which forgets the errors of the
+            levels above (the correctors of Song et al., "Score-based generative modeling through SDEs", ICLR 2021,
+            algorithm 2). Steps are then of first order; "heun" has none.
+        corrector_step: h in (0, 1]; 1 draws all noise anew. The noise keeps its level exactly, the image does not: of
+            a Gaussian image of variance v, correctors without end would leave (1 - h/2) / (1 - h e/2) of the variance
+            v + sigma^2, with e = sigma^2 / (v + sigma^2). Few large ones are far from that; many should be small.
     """
 
     steps: int = 18
@@ -52,6 +59,8 @@ class Ladder:
     sigma_max: float = SIGMA_MAX
     sigma_min: float = 0.01
     rho: float = 7.0
+    correctors: int = 0
+    corrector_step: float = 0.5
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
@@ -61,7 +70,12 @@ class Ladder:
         if not 1 <= self.steps <= MOST_STEPS:
             rule = "at least 1" if self.steps < 1 else f"at most {MOST_STEPS}"
             raise WavdiffError(f"steps must be {rule}, got {shown(self.steps)}")
-        for name in ("sigma_max", "sigma_min", "rho"):
+        if isinstance(self.correctors, bool) or not isinstance(self.correctors, numbers.Integral):
+            raise WavdiffError(f"correctors must be a whole number, got {shown(self.correctors)}")
+        if not 0 <= self.correctors <= MOST_STEPS or (self.correctors and self.solver == "heun"):
+            rule = "0 with heun" if self.solver == "heun" else f"between 0 and {MOST_STEPS}"
+            raise WavdiffError(f"correctors must be {rule}, got {shown(self.correctors)}")
+        for name in ("sigma_max", "sigma_min", "rho", "corrector_step"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, numbers.Real):
                 raise WavdiffError(f"{name} must be a number, got {shown(value)}")
@@ -69,13 +83,15 @@ class Ladder:
             raise WavdiffError(f"sigma_max must be at most {LARGEST_LEVEL:g}, got {shown(self.sigma_max)}")
         if not 1 <= self.rho <= 100:
             raise WavdiffError(f"rho must be in [1, 100], got {shown(self.rho)}")
+        if not 0 < self.corrector_step <= 1:
+            raise WavdiffError(f"corrector_step must be in (0, 1], got {self.corrector_step}")
         if not 0 < self.sigma_min < self.sigma_max:
             raise WavdiffError(f"the ladder needs 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
 
     @property
     def calls(self) -> int:
         """Network calls that one walk makes."""
-        return 2 * self.steps - 1 if self.solver == "heun" else self.steps
+        return 2 * self.steps - 1 if self.solver == "heun" else self.steps * (1 + self.correctors)
 
 
 def make_scheduler(ladder: Ladder) -> Any:
@@ -143,11 +159,14 @@ def recurrence(ladder: Ladder) -> list[Step]:
                     )
                 )
             continue
+        kept = 1 - ladder.corrector_step
+        corrector = Step(level, kept, ladder.corrector_step, noise=level * math.sqrt(1 - kept**2))
+        steps += [corrector] * ladder.correctors
         stochastic = ladder.solver == "sde-dpm"
         rest = 1 - ratio**2 if stochastic else 1 - ratio
         state, noise = (ratio**2, following * math.sqrt(rest)) if stochastic else (ratio, 0.0)
         slope = 0.0
-        if ladder.solver != "euler" and index > 0 and following > 0:
+        if ladder.solver != "euler" and not ladder.correctors and index > 0 and following > 0:
             slope = rest / 2 * math.log(level / following) / math.log(levels[index - 1] / level)
         steps.append(Step(level, state, rest + slope, -slope, noise))
     return steps
@@ -166,11 +185,13 @@ def solve(raw_output: RawOutput, start: Tensor, ladder: Ladder, generators: Sequ
         raw_output: F(y, u) of the EDM preconditioning with sigma_data = 1, for y (B, C, H, W) and levels u (B,).
         start: the state at noise level `ladder.sigma_max`, standardised units, (B, C, H, W).
         ladder: levels and solver.
-        generators: one per image; only "sde-dpm" draws from them.
+        generators: one per image; only "sde-dpm" and correctors draw from them.
 
     Returns:
         A sample (B, C, H, W), standardised units.
     """
+    if ladder.correctors:
+        return _solve_with_correctors(raw_output, start, ladder, generators)
     scheduler = make_scheduler(ladder)
     state = start
     for index, timestep in enumerate(scheduler.timesteps):
@@ -190,4 +211,19 @@ def solve(raw_output: RawOutput, start: Tensor, ladder: Ladder, generators: Sequ
         else:
             source = list(generators) if ladder.solver == "sde-dpm" else None
             state = scheduler.step(output, timestep, state, generator=source, return_dict=False)[0]
+    return state
+
+
+def _solve_with_correctors(
+    raw_output: RawOutput, start: Tensor, ladder: Ladder, generators: Sequence[torch.Generator]
+) -> Tensor:
+    """As `solve`, along `recurrence`: diffusers' schedulers have no correctors."""
+    state = start
+    for step in recurrence(ladder):
+        levels = torch.full((state.shape[0],), step.level, dtype=state.dtype, device=state.device)
+        c_skip, c_out, _ = preconditioning(levels)
+        denoised = expand(c_skip, state) * state + expand(c_out, state) * raw_output(state, levels)
+        state = step.state * state + step.denoised * denoised
+        if step.noise:
+            state = state + step.noise * draw_noise(state.shape[1:], generators, state)
     return state

@@ -40,6 +40,10 @@ def sample(
             help="dpm, heun, euler (deterministic), sde-dpm (stochastic) or ascent (the paper's); default the model's."
         ),
     ] = None,
+    correctors: Annotated[
+        str | None,
+        typer.Option(help="Calls at every rung before the step down: one number, or LOW,DETAILS; default the model's."),
+    ] = None,
     beta: Annotated[str | None, typer.Option(help="For ascent: LOW,DETAILS in (0, 1]; default 0.01,1.")] = None,
     h0: Annotated[str | None, typer.Option("--h0", help="For ascent: first step size; default 0.01,0.01.")] = None,
     sigma_0: Annotated[
@@ -83,6 +87,9 @@ def sample(
     ascents = _ascents({"beta": beta, "h0": h0, "sigma_0": sigma_0, "sigma_l": sigma_l}, step_size, solver)
     if ascents is not None and steps is not None:
         raise WavdiffError(f"--steps: the images decide the steps of --solver ascent, got {shown(steps)}")
+    corrected = _correctors(correctors)
+    if ascents is not None and corrected is not None:
+        raise WavdiffError(f"--correctors are for ladders, not for --solver ascent, got {shown(correctors)}")
     request = SamplingRequest(
         model=model,
         seeds=tuple(range(seed, seed + n)),
@@ -90,6 +97,7 @@ def sample(
         size=_size(size),
         steps=_steps(steps),
         solver=None if ascents else solver,
+        correctors=corrected,
         ascents=ascents,
         lowpass_range=_range(lowpass_range),
         stop_scale=stop_scale,
@@ -154,6 +162,16 @@ def _range(text: str | None) -> tuple[float, float] | Literal["model"] | None:
     limits = [noise_level(part, "--range") for part in text.split(",")]
     check_range(limits, "--range")
     return limits[0], limits[1]
+
+
+def _correctors(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    numbers = whole_numbers(text)
+    if not numbers or len(numbers) > 2:
+        raise WavdiffError(f"--correctors is a number of at least 0, or two as in 3,0, got {shown(text)}")
+    check_number("--correctors", max(numbers), 0, MOST_STEPS)
+    return numbers[0], numbers[-1]
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
