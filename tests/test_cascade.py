@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wavdiff import wavelets
-from wavdiff.cascade import WaveletCascade, build_network, count_multiply_adds, derive_generator
+from wavdiff.cascade import WaveletCascade, build_network, count_multiply_adds, derive_generator, stretch
 from wavdiff.errors import WavdiffError
 from wavdiff.networks import GlobalNetwork, LocalNetwork
 from wavdiff.noise import SIGMA_MAX
@@ -517,3 +518,23 @@ def test_the_output_folder_of_a_run_is_a_model_too(model_folder: Path, tmp_path:
 
     shutil.copytree(model_folder, tmp_path / "run" / "model")
     assert load_cascade(tmp_path / "run").levels == 2
+
+
+def test_draws_from_the_posterior_have_no_correctors() -> None:
+    """They would forget the observation."""
+    cascade = GaussianCascade()
+    noisy, level = torch.randn(2, 1, 8, 8, dtype=torch.float64), levels_of(2, 0.3)
+    ladders = {"lowpass_ladder": SDE, "detail_ladder": SDE}
+    corrected = {name: dataclasses.replace(ladder, correctors=5) for name, ladder in ladders.items()}
+    draws = [cascade.denoise(noisy, level, mode="sample", seeds=[1, 2], **walk) for walk in (ladders, corrected)]
+    assert torch.equal(*draws)
+
+
+def test_stretching_takes_each_image_to_the_range() -> None:
+    images = torch.randn(3, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    stretched = stretch(images, (0.1, 0.7))
+    assert stretched.amin(dim=(1, 2, 3)).tolist() == pytest.approx([-0.8] * 3, abs=1e-6)
+    assert stretched.amax(dim=(1, 2, 3)).tolist() == pytest.approx([0.4] * 3, abs=1e-6)
+    correlation = torch.corrcoef(torch.stack([images[1].flatten(), stretched[1].flatten()]))[0, 1]
+    assert float(correlation) == pytest.approx(1, abs=1e-6)
+    assert bool(stretch(torch.zeros(1, 1, 2, 2), (0.0, 0.8)).isfinite().all())

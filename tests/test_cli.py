@@ -123,6 +123,28 @@ def test_the_record_repeats_the_images(cli: Cli, tiny_model: Path, tmp_path: Pat
     assert record["model_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
+def test_correctors_are_recorded_and_repeated(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    common = ("sample", "--model", tiny_model, "--n", 2, "--steps", "3,2")
+    assert cli(*common, "--correctors", "2,1", "--out", tmp_path / "first").code == 0
+    record = json.loads((tmp_path / "first" / "sample.json").read_text())
+    assert [record["draws"]["ladders"][name]["correctors"] for name in ("lowpass", "details")] == [2, 1]
+    assert cli(*shlex.split(record["repeat"])[1:], "--out", tmp_path / "second").code == 0
+    assert digests(tmp_path / "first") == digests(tmp_path / "second")
+    assert cli(*common, "--correctors", "0", "--out", tmp_path / "third").code == 0
+    assert cli(*common, "--out", tmp_path / "fourth").code == 0
+    assert digests(tmp_path / "third") == digests(tmp_path / "fourth") != digests(tmp_path / "first")
+    plain = json.loads((tmp_path / "fourth" / "sample.json").read_text())  # and versions without them continue it
+    assert "correctors" not in plain["draws"]["ladders"]["lowpass"]
+    for options, rule in (
+        (("--correctors", "1,2,3"), "--correctors is a number of at least 0, or two as in 3,0, got '1,2,3'"),
+        (("--correctors", "-1"), "--correctors is a number"),
+        (("--correctors", "1", "--solver", "heun"), "correctors must be 0 with heun"),
+        (("--correctors", "1", "--solver", "ascent"), "--correctors are for ladders"),
+    ):
+        refused = cli(*common[:5], *options, "--out", tmp_path / "refused")
+        assert refused.code == 1 and rule in refused.err and refused.err.count("\n") == 1, refused.err
+
+
 @pytest.mark.parametrize("solver", ["dpm", "sde-dpm", "heun", "euler"])
 def test_no_batch_size_changes_an_image(cli: Cli, tiny_model: Path, tmp_path: Path, solver: str) -> None:
     for size in (1, 2, 5):

@@ -129,7 +129,7 @@ def sample_ladders(
     low, detail = ({} if steps is None else {"steps": steps} for steps in (lowpass_steps, detail_steps))
     if correctors is not None:
         low["correctors"], detail["correctors"] = correctors
-    return cascade.ladder("lowpass", **changes, **low), cascade.ladder("details", **changes, **detail)
+    return cascade.ladder("lowpass", **{**changes, **low}), cascade.ladder("details", **{**changes, **detail})
 
 
 def _group_size(cascade: WaveletCascade, shape: tuple[int, int, int]) -> int:
