@@ -72,14 +72,14 @@ class Released(nn.Module):
         return result
 
 
-def draw(cascade: WaveletCascade, seeds: range, walk: dict[str, Any]) -> dict[str, Any]:
+def draw(cascade: WaveletCascade, seeds: range, walk: dict[str, Any], group: int = GROUP) -> dict[str, Any]:
     """Images of the seeds, their low-pass images, and the calls of every image by scale."""
     height, width = cascade.image_size
     images, lows, calls = [], [], {name: [] for name in cascade.scale_names}  # type: dict[str, list[int]]
-    for first in range(0, len(seeds), GROUP):
+    for first in range(0, len(seeds), group):
         drawn = cascade.sample(
             (1, height, width),
-            seeds[first : first + GROUP],
+            seeds[first : first + group],
             lowpass_range=LOWPASS_RANGE,
             counted=lambda name, counts: calls[name].extend(counts),
             **walk,
@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--receptive-field", type=int, default=None)
     parser.add_argument("--out", type=Path, default=Path("bench-sampler"))
     parser.add_argument("--n", type=int, default=96, help="images of every set")
-    parser.add_argument("--paper-n", type=int, default=16, help="images of the paper's algorithm")
+    parser.add_argument("--paper-n", type=int, default=6, help="images of the paper's algorithm")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only-sets", action="store_true", help="draw the images, measure nothing")
     arguments = parser.parse_args()
@@ -238,7 +238,7 @@ def main() -> None:
 
         add(f"details {details}", refine)
     paper = {"lowpass_ladder": LOWPASS_ASCENT, "detail_ladder": DETAIL_ASCENT}
-    add("paper", lambda: draw(cascade, range(6 * n, 6 * n + arguments.paper_n), paper))
+    add("paper", lambda: draw(cascade, range(6 * n, 6 * n + arguments.paper_n), paper, 1))
     for name in sets:
         sheet = image_grid(sets[name]["images"][:16].clamp(-1, 1), columns=8)
         save_image(out / f"{name.replace(' ', '-').replace('/', '-')}.png", sheet)
