@@ -242,6 +242,9 @@ def main() -> None:
     for name in sets:
         sheet = image_grid(sets[name]["images"][:16].clamp(-1, 1), columns=8)
         save_image(out / f"{name.replace(' ', '-').replace('/', '-')}.png", sheet)
+    shown = [sets[name]["images"][:8] for name in ("plain B", "24/8", "corrected B", "16 x 4/8", "paper")]
+    shown[-1] = torch.cat([shown[-1], torch.ones_like(shown[0])])[:8]  # there may be fewer
+    save_image(out / "samples.png", image_grid(torch.cat(shown).clamp(-1, 1), columns=8))
     if arguments.only_sets:
         return
     report(cascade, sets, measure_times(cascade, release, ladders, arguments.rounds), arguments)
