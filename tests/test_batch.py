@@ -308,6 +308,7 @@ class FakeRequest:
     steps: int | None = None
     memory_bytes: int = 1 << 30
     add_noise: bool = False
+    colour: str = "channels"
 
 
 class FakeCascade:

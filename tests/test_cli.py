@@ -211,8 +211,9 @@ def test_ascent_is_recorded_and_repeated(cli: Cli, blind_model: Path, tmp_path: 
         "growing": True,
         "stopping": "snr",
         "most_steps": 100_000,
+        "mean": 0.0,
     }
-    assert details == {**low, "beta": 1.0, "sigma_l": 100 / 255, "growing": False}
+    assert details == {**low, "beta": 1.0, "sigma_l": 100 / 255, "growing": False, "mean": 0.5}
     assert record["draws"]["lowpass_range"] == [0.0, 0.8] and record["solver"] is None
     program, *repeat = shlex.split(record["repeat"])
     assert program == "wavdiff"
