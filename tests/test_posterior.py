@@ -55,10 +55,12 @@ def exact(monkeypatch) -> WaveletCascade:
     def shrink(name: str, level: float) -> float:
         return VARIANCES[name] / (VARIANCES[name] + level**2)
 
-    def lowpass(self: TiledWalk, level: float, unit: float) -> Callable:
+    def lowpass(self: TiledWalk, level: float, unit: float, *, mean: bool = False) -> Callable:
         return lambda noisy: shrink("low", level) * noisy
 
-    def details(self: TiledWalk, scale: int, level: float, coarse_level: float, unit: float) -> Callable:
+    def details(
+        self: TiledWalk, scale: int, level: float, coarse_level: float, unit: float, *, mean: bool = False
+    ) -> Callable:
         return lambda noisy, coarse, *_: (shrink(str(scale), level) * noisy, coarse)
 
     monkeypatch.setattr(TiledWalk, "_lowpass_denoiser", lowpass)
