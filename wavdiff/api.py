@@ -124,8 +124,6 @@ def sample_ladders(
 ) -> tuple[Ladder, Ladder]:
     """(low-pass, details): the cascade's ladders with the user's changes."""
     changes: dict[str, Any] = {"solver": solver} if solver else {}
-    if solver == "heun":
-        changes["correctors"] = 0
     low, detail = ({} if steps is None else {"steps": steps} for steps in (lowpass_steps, detail_steps))
     if correctors is not None:
         low["correctors"], detail["correctors"] = correctors

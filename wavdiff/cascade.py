@@ -259,15 +259,11 @@ class CascadeWalk:
         return scales
 
     def _mean_details(self, coarse: Tensor, scale: int) -> Tensor:
-        batch, channels, height, width = coarse.shape
+        batch, _, height, width = coarse.shape
         where = Rectangle(0, height, 0, width)
         denoiser = self.details[scale]
         level = torch.full((batch,), denoiser.top * denoiser.std, dtype=coarse.dtype, device=coarse.device)
-        means = [
-            denoiser(observed.to(coarse).expand(batch, -1, -1, -1), level, coarse)[0]
-            for observed in top_observations(denoiser, scale, 3 * channels, where)
-        ]
-        return torch.stack(means).mean(dim=0)
+        return mean_at_top(denoiser, scale, coarse, where, lambda observed: denoiser(observed, level, coarse)[0])
 
     def denoise(
         self,
@@ -404,6 +400,22 @@ def top_observations(denoiser: Any, scale: int, count: int, where: Rectangle) ->
     return [top * position_noise(("mean", scale, k), count, where)[None] for k in range(denoiser.mean_draws)]
 
 
+def mean_at_top(
+    denoiser: Any, scale: int, coarse: Tensor, where: Rectangle, denoise: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The mean of the details (B, 3C, h, w) given the coarse image (B, C, h, w) alone.
+
+    Args:
+        denoiser, scale, where: as for `top_observations`.
+        coarse: the coarse image there.
+        denoise: details (B, 3C, h, w) at the top noise level, denoised given that coarse image.
+    """
+    batch, channels = coarse.shape[:2]
+    observations = top_observations(denoiser, scale, 3 * channels, where)
+    means = [denoise(observed.to(coarse).expand(batch, -1, -1, -1)) for observed in observations]
+    return means[0] if len(means) == 1 else torch.stack(means).mean(dim=0)
+
+
 def from_level(ladder: Ladder, level: float) -> Ladder:
     """The ladder, starting at `level` (standardised units) instead of its own top.
 
@@ -506,7 +518,9 @@ class WaveletCascade(CascadeWalk, ModelMixin, ConfigMixin):
         return None if limits is None else (float(limits[0]), float(limits[1]))
 
     def ladder(self, name: Literal["lowpass", "details"], **changes: Any) -> Ladder:
-        """The default ladder of the low-pass image or the details, with `changes`."""
+        """The default ladder of the low-pass image or the details, with `changes`; "heun" drops its correctors."""
+        if changes.get("solver") == "heun":
+            changes = {"correctors": 0, **changes}
         denoisers = [self.lowpass] if name == "lowpass" else list(self.details)
         top = min((float(cast(Any, denoiser).top) for denoiser in denoisers), default=SIGMA_MAX)
         return Ladder(**{"sigma_max": top, **(self.config["ladders"] or {}).get(name, {}), **changes})

@@ -93,7 +93,8 @@ class CascadeDescription:
             pixels = str(scale.receptive_field * 2**below)
         yields = f"x_{levels}, {height}x{width}" if scale.name == "low" else f"x_{scale.name}, {2 * height}x{2 * width}"
         ladder = scale.ladder
-        steps = f"{ladder['steps']} {ladder['solver']}, {ladder['sigma_max']:g} to {ladder['sigma_min']:g}"
+        each = f" x {1 + ladder['correctors']}" if ladder["correctors"] else ""
+        steps = f"{ladder['steps']}{each} {ladder['solver']}, {ladder['sigma_max']:g} to {ladder['sigma_min']:g}"
         cost = f"{scale.multiply_adds_per_pixel:,.0f}"
         return [yields, scale.kind, f"{scale.parameters:,}", field, pixels, cost, f"{scale.std:.4f}", steps]
 

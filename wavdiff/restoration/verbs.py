@@ -53,8 +53,6 @@ def draw_ladders(cascade: WaveletCascade, verb: str, solver: str | None, steps: 
         changes["solver"] = solver
     elif verb == "denoise":
         changes["solver"] = "sde-dpm"
-    if changes.get("solver") == "heun":
-        changes["correctors"] = 0
     if steps is not None:
         changes["steps"] = steps
     return cascade.ladder("lowpass", **changes), cascade.ladder("details", **changes)

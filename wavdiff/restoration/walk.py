@@ -21,7 +21,7 @@ from torch import Tensor
 
 from wavdiff import wavelets
 from wavdiff.blind import BlindDetailDenoiser, BlindLowpassDenoiser
-from wavdiff.cascade import WaveletCascade, from_level, has_fast_bfloat16, top_observations
+from wavdiff.cascade import WaveletCascade, from_level, has_fast_bfloat16, mean_at_top
 from wavdiff.denoiser import DetailDenoiser
 from wavdiff.errors import WavdiffError
 from wavdiff.fused import (
@@ -248,9 +248,7 @@ class TiledWalk:
         for tile, region in self._tiles(str(scale), coarse.size):
             x = self._images(coarse.read(region))
             if noisy is None:
-                observations = top_observations(model, scale, 3 * x.shape[1], region)
-                results = [denoiser(d.to(x).expand(x.shape[0], -1, -1, -1), x)[0] for d in observations]
-                details = torch.stack(results).mean(dim=0)
+                details = mean_at_top(model, scale, x, region, lambda d: denoiser(d, x)[0])  # noqa: B023
             else:
                 y, d = wavelets.split(self._images(noisy.picture.at(scale, region.scaled(2))))
                 details, x = denoiser(d, x, y if knows_noise else None)
