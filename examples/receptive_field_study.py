@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wavdiff import metrics
-from wavdiff.cascade import WaveletCascade, count_multiply_adds
+from wavdiff.cascade import WaveletCascade
 from wavdiff.data import open_source
 from wavdiff.data.catalog import SOURCE_NAMES
 from wavdiff.data.examples import Augmentation, crop_example
@@ -23,7 +23,6 @@ from wavdiff.evaluation.reading import find_photographs
 from wavdiff.evaluation.scores import level_name
 from wavdiff.evaluation.tables import NOTHING
 from wavdiff.images import read_pixels
-from wavdiff.networks import BiasFreeNetwork
 from wavdiff.pipeline import load_cascade
 
 BATCH = 20
@@ -62,16 +61,7 @@ class Model:
     @property
     def multiply_adds_per_pixel(self) -> float:
         """Of one call of every network, per pixel of the picture."""
-        height, width = self.cascade.image_size
-        total = 0.0
-        for name in self.cascade.scale_names:
-            shrink = 2 ** (self.cascade.levels if name == "low" else int(name) + 1)
-            network = self.cascade.denoiser(name).network
-            if isinstance(network, BiasFreeNetwork):  # not counted by `count_multiply_adds`
-                total += sum(layer.get_parameter("weight").numel() for layer in network.convolutions) / shrink**2
-            else:
-                total += count_multiply_adds(network, (height // shrink, width // shrink)) / (height * width)
-        return total
+        return self.cascade.multiply_adds_per_pixel()
 
     @property
     def field_text(self) -> str:
