@@ -84,8 +84,7 @@ class Ascent:
 
 LOWPASS_ASCENT = Ascent(beta=0.01, sigma_l=0.05, growing=False, mean=0.0)
 DETAIL_ASCENT = Ascent(beta=1.0, sigma_l=0.015)
-"""Settings of the authors' demonstrations. They begin around black, and the contrast of what they draw is small; around
-a mean of 0.5 an ascent needs half as many calls, and the contrast stays."""
+"""Settings of the authors' demonstrations, which begin around black."""
 
 
 class StochasticAscentScheduler(SchedulerMixin, ConfigMixin):
