@@ -16,6 +16,7 @@ from blind_models import (
 )
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file
+from test_tiling import walked
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
@@ -29,7 +30,6 @@ from wavdiff.noise import expand, preconditioning
 from wavdiff.places import Rectangle
 from wavdiff.published import find_release, load_release
 from wavdiff.restoration.verbs import denoise_picture, is_local, knows_border, upscale_picture
-from wavdiff.restoration.walk import TiledWalk
 from wavdiff.solvers import Ladder
 
 LADDERS = (Ladder(steps=3, solver="sde-dpm", sigma_max=10.0), Ladder(steps=4, solver="sde-dpm", sigma_max=10.0))
@@ -289,26 +289,6 @@ def test_imagined_details_are_the_mean_over_their_draws() -> None:
 @functools.cache
 def model(channels: int) -> WaveletCascade:
     return random_cascade(channels)
-
-
-def walked(verb: str, image: Tensor, model: WaveletCascade, factor: int = 1, **more) -> Tensor:
-    channels, height, width = image.shape
-    result = torch.full((channels, height * factor, width * factor), float("nan"))
-
-    def write(top: int, left: int, values: Tensor) -> None:
-        result[:, top : top + values.shape[1], left : left + values.shape[2]] = values
-
-    def read(top: int, bottom: int, left: int, right: int) -> Tensor:
-        return image[:, top:bottom, left:right]
-
-    options = {key: more.pop(key) for key in ("tile_pixels", "memory_bytes") if key in more}
-    walk = TiledWalk(model, channels, precision=torch.float32, **options)
-    if verb == "denoise":
-        walk.denoise(read, (height, width), [0.2, 0.15, 0.1], write, **more)
-    else:
-        walk.upscale(read, (height, width), factor, write, **more)
-    assert result.isfinite().all()
-    return result
 
 
 VERBS = {
