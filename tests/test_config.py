@@ -77,6 +77,7 @@ def test_the_defaults_are_a_configuration() -> None:
         ({"training": {"learning_rate": "fast"}}, "training.learning_rate"),
         ({"training": {"weight_decay": -1}}, "training.weight_decay"),
         ({"training": {"gradient_clip": 0}}, "training.gradient_clip"),
+        ({"training": {"balance": 1.5}}, "training.balance"),
         ({"training": {"ema_decay": 1.0}}, "training.ema_decay"),
         ({"training": {"precision": "fp8"}}, "training.precision"),
         ({"training": {"seed": -1}}, "training.seed"),

@@ -259,7 +259,9 @@ class TrainingConfig:
     model whose networks, of the same size or smaller, are where this run starts (see `training.growth`). `max_skipped`:
     steps in a row whose loss or gradient may be not finite before the run stops. `keep_checkpoints` of the newest stay,
     and the one with the lowest mean held-out loss; `export`: whether the "last" or the "best" becomes the model.
-    `compile`: fuse pointwise operations with `torch.compile`, which needs a C++ compiler and a minute.
+    `balance`: 0: denoising examples count by their squared errors, so textured pictures most; 1: by their logarithms,
+    as a mean PSNR counts (see `objective.balanced`). `compile`: fuse pointwise operations with `torch.compile`, which
+    needs a C++ compiler and a minute.
     """
 
     steps: int = 1000
@@ -270,6 +272,7 @@ class TrainingConfig:
     warmup_steps: int = 100
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
+    balance: float = 0.0
     ema_decay: float = 0.999
     ema_power: float = 0.75
     low_repeats: int = 1
@@ -308,6 +311,7 @@ class TrainingConfig:
         _require(0 <= self.weight_decay <= 1000, "training.weight_decay must be in [0, 1000]", self.weight_decay)
         _require(0 <= self.seed < 2**63, "training.seed must be in [0, 2**63)", self.seed)
         _require(self.gradient_clip > 0, "training.gradient_clip must be positive", self.gradient_clip)
+        _require(0 <= self.balance <= 1, "training.balance must be in [0, 1]", self.balance)
         _require(0 <= self.ema_power <= 100, "training.ema_power must be in [0, 100]", self.ema_power)
         _require(0 < self.ema_decay < 1, "training.ema_decay must be in (0, 1)", self.ema_decay)
         _require(

@@ -201,7 +201,8 @@ class Trainer:
             raise WavdiffError(f"--out {out}: the processes see different checkpoints there; they must share it")
         self.schedules = {name: self._schedule(name) for name in self.scales}
         self._set_rates()
-        objective = CascadeObjective(self.cascade, self.scales, {*self.trained, *self.based}, training.detail_crop)
+        available = {*self.trained, *self.based}
+        objective = CascadeObjective(self.cascade, self.scales, available, training.detail_crop, training.balance)
         self.plain_objective = objective
         if training.compile:
             for name in self.scales:

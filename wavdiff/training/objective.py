@@ -20,6 +20,11 @@ from wavdiff.cascade import WaveletCascade
 from wavdiff.noise import expand
 from wavdiff.training.examples import TrainingBatch
 
+TYPICAL_LOSS = 0.35
+"""Loss of an example that `balanced` counts once."""
+LOSS_FLOOR = 0.01
+"""Added to losses in `balanced`, so that an empty picture cannot outweigh all others."""
+
 
 class CascadeObjective(nn.Module):
     """Loss of every active scale.
@@ -31,21 +36,28 @@ class CascadeObjective(nn.Module):
             finer scales. A coarser scale that is neither active nor trained is replaced by Wiener shrinkage with its
             measured rms, so that scales can be trained apart.
         detail_crop: side of the crops of x_0 for the detail scales, or None.
+        balance: exponent in [0, 1] of the weight of denoising examples, see `balanced`.
     """
 
     def __init__(
-        self, cascade: WaveletCascade, active: list[str], trained: set[str], detail_crop: int | None = None
+        self,
+        cascade: WaveletCascade,
+        active: list[str],
+        trained: set[str],
+        detail_crop: int | None = None,
+        balance: float = 0.0,
     ) -> None:
         super().__init__()
         self.cascade = cascade
         self.active = active
         self.available = trained | set(active)
         self.detail_crop = detail_crop
+        self.balance = balance
         self.examples: dict[str, tuple[Tensor, Tensor]] = {}
         """Of the last call, by scale: standardised noise levels (B,) and losses (B,), without gradient."""
 
     def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Mean weighted squared error of every active scale, name -> scalar."""
+        """Mean weighted squared error of every active scale, balanced, name -> scalar."""
         cascade, levels = self.cascade, self.cascade.levels
         image, denoising, image_level = batch["image"], batch["denoising"], batch["image_level"]
         clean = wavelets.decompose(image, levels, cascade.wavelet)
@@ -74,7 +86,7 @@ class CascadeObjective(nn.Module):
             name = str(scale)
             if name in self.active:
                 loss, details, corrected = denoiser.loss(*arguments)
-                losses[name] = loss.mean()
+                losses[name] = balanced(loss, denoising, self.balance)
                 self.examples[name] = level.detach() / denoiser.std, loss.detach()
             elif name in self.available:
                 with _as_trained(denoiser):
@@ -102,7 +114,8 @@ class CascadeObjective(nn.Module):
             loss, denoised = denoiser.loss(
                 torch.cat([clean, more_clean]), torch.cat([observed, more_noisy]), torch.cat([level, more_levels])
             )
-            losses["low"] = loss.mean()
+            kinds = torch.cat([batch["denoising"], batch["denoising"].new_zeros(len(more_levels))])
+            losses["low"] = balanced(loss, kinds, self.balance)
             self.examples["low"] = torch.cat([level, more_levels]).detach() / denoiser.std, loss.detach()
             return denoised[:count].detach()
         if "low" in self.available:
@@ -134,6 +147,28 @@ class CascadeObjective(nn.Module):
             length = side * step // shrink
             parts.append(coefficients[index, :, top : top + length, left : left + length])
         return torch.stack(parts)
+
+
+def balanced(loss: Tensor, denoising: Tensor, balance: float) -> Tensor:
+    """Mean of the losses of a batch, in which easy denoising examples count more.
+
+    Squared errors of smooth pictures are small, so that textured ones decide what a network learns. An example counts
+
+        (TYPICAL_LOSS / (loss + LOSS_FLOOR))^balance
+
+    times, and no gradient goes through that weight. With `balance` 1 the gradient is that of log(loss + LOSS_FLOOR):
+    every picture counts by its decibels, as in a mean PSNR. A network then estimates the mean under a prior with as
+    many more smooth pictures. Synthesis examples, whose losses depend on their noise level first, count once.
+
+    Args:
+        loss: (B,) weighted squared errors.
+        denoising: (B,) bool.
+        balance: in [0, 1]; 0 is the plain mean.
+    """
+    if balance == 0:
+        return loss.mean()
+    weight = (TYPICAL_LOSS / (loss.detach() + LOSS_FLOOR)) ** balance
+    return (torch.where(denoising, weight, torch.ones_like(weight)) * loss).mean()
 
 
 @contextlib.contextmanager
