@@ -21,7 +21,7 @@ from wavdiff.config import from_mapping, read_mapping
 from wavdiff.training.history import last_heldout
 from wavdiff.training.setup import build_cascade
 
-BASE = ["model.details.width=64", "model.lowpass.width=64"]
+BASE = ["model.details.width=64", "model.lowpass.width=64", "model.scale_networks={}"]
 VARIANTS = {
     "64 wide, 10 deep, 21x21, 3 levels": [],
     "96 wide": ["model.details.width=96", "model.lowpass.width=96"],
@@ -37,6 +37,8 @@ VARIANTS = {
     "10 deep, 13x13 (four layers 1x1)": ["model.details.receptive_field=13", "model.lowpass.receptive_field=13"],
     "2 levels": ["model.levels=2"],
     "1 level": ["model.levels=1"],
+    "two ReLUs in a block (preactivated)": ["model.details.preactivated=true", "model.lowpass.preactivated=true"],
+    "every example counts by its squared error": ["training.balance=0"],
     "silu, preactivated": [
         *("model.details.activation=silu", "model.details.preactivated=true"),
         *("model.lowpass.activation=silu", "model.lowpass.preactivated=true"),

@@ -123,8 +123,9 @@ class TiledWalk:
             raise WavdiffError(f"a picture has 1 (gray) or 3 (RGB) channels, got {channels}")
         for name in cascade.scale_names[1:]:
             local_network(cascade, name)
+        self.device = cascade.device  # diffusers looks it up slowly: for all modules
         if precision is None:
-            fast = cascade.autocast and has_fast_bfloat16(cascade.device)
+            fast = cascade.autocast and has_fast_bfloat16(self.device)
             precision = torch.bfloat16 if fast else torch.float32
         self.cascade, self.channels, self.progress = cascade, channels, progress
         self.precision, self.memory_bytes, self.tile_pixels = precision, memory_bytes, tile_pixels
@@ -363,8 +364,8 @@ class TiledWalk:
     def _images(self, values: Tensor, groups: int = 1) -> Tensor:
         """(P groups, h, w) as the batch that the networks see, (images, channels groups, h, w)."""
         if self.images == 1:
-            return values[None].to(self.cascade.device)
-        return values.reshape(self.images, -1, *values.shape[-2:]).to(self.cascade.device)
+            return values[None].to(self.device)
+        return values.reshape(self.images, -1, *values.shape[-2:]).to(self.device)
 
     def _most(self, name: str) -> int:
         """Pixels of a tile: half of the memory for what a network and its inputs hold per pixel."""
