@@ -2,7 +2,9 @@
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,3 +254,24 @@ def test_pictures_of_other_sizes_are_enlarged_without_a_border_effect(tiny_model
     assert large.shape == (1, 40, 48)
     for place in (large[:, :8, :8], large[:, -8:, -8:], large[:, 16:24, -8:]):
         assert torch.allclose(place, middle, atol=1e-5)
+
+
+def test_noise_beyond_what_a_model_was_trained_for_is_refused(cli: Callable[..., Any], tmp_path: Path) -> None:
+    """Networks return anything there: a wrong picture would look like a result."""
+    picture = np.full((16, 16, 3), 0.5, dtype=np.float32)
+    assert wavdiff.load("photos").noise_max == 0.4
+    assert wavdiff.denoise(picture, sigma=0.4).shape == picture.shape
+    with pytest.raises(WavdiffError, match=r"sigma is 0\.6 \(153/255\), .* at most 0\.4 \(102/255\)"):
+        wavdiff.denoise(picture, sigma=0.6)
+    noisy = 0.5 + 0.7 * np.random.default_rng(0).standard_normal((64, 64, 3)).astype(np.float32)
+    with pytest.raises(WavdiffError, match="the noise was estimated as"):
+        wavdiff.denoise(noisy)
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    outcome = cli("denoise", tmp_path / "a.png", "--sigma", "0.6", "--out", tmp_path / "b.png")
+    assert outcome.code != 0 and "at most 0.4 (102/255)" in outcome.err
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_a_model_that_does_not_say_takes_any_noise() -> None:
+    assert wavdiff.load("faces").noise_max is None
+    assert wavdiff.denoise(np.zeros((64, 64), dtype=np.float32), sigma=0.9, model="faces").shape == (64, 64)

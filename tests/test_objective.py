@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import TINY
 from test_training import last, tiny
 
+from wavdiff.config import from_mapping
 from wavdiff.training.loop import Trainer
 from wavdiff.training.objective import LOSS_FLOOR, TYPICAL_LOSS, balanced
+from wavdiff.training.setup import build_cascade
 
 
 def test_balanced_losses_have_the_gradient_of_their_logarithm() -> None:
@@ -40,10 +43,22 @@ def test_an_empty_picture_cannot_outweigh_the_others() -> None:
 def test_training_uses_the_balance_at_every_scale(pictures: Path, tmp_path: Path) -> None:
     weights = []
     for balance in (0, 1):
-        changes = ("training.steps=4", "training.warmup_steps=0", "noise.denoising_fraction=1.0", f"training.balance={balance}")
+        changes = (
+            "training.steps=4",
+            "training.warmup_steps=0",
+            "noise.denoising_fraction=1.0",
+            f"training.balance={balance}",
+        )
         Trainer(tiny(pictures, *changes), tmp_path / str(balance)).run()
         weights.append(last(tmp_path / str(balance))[0])
     for scale in ("lowpass", "details.0"):
         names = [name for name in weights[0] if name.startswith(scale)]
         assert names, scale
         assert any(not torch.equal(weights[0][name], weights[1][name]) for name in names), scale
+
+
+@pytest.mark.parametrize(("fraction", "expected"), [(0.5, 0.3), (0.0, None)])
+def test_a_cascade_knows_the_noise_it_was_trained_for(fraction: float, expected: float | None) -> None:
+    changes = [f"noise.denoising_fraction={fraction}", "noise.image_max=0.3"]
+    config = from_mapping(TINY, changes)
+    assert build_cascade(config, 1.0, [1.0] * config.model.levels).noise_max == expected

@@ -469,6 +469,7 @@ class WaveletCascade(CascadeWalk, ModelMixin, ConfigMixin):
         conditioning_augmentation: whether the detail networks were trained with noisy coarse images.
         ladders: `{"lowpass": {...}, "details": {...}}`, settings of `Ladder` that `sample` uses by default.
         lowpass_range: pixels in [0, 1] to which `sample` stretches a drawn low-pass image by default, or None.
+        noise_max: strongest noise in an image, [0, 1] units, that denoising was trained for; None: not known.
     """
 
     @register_to_config
@@ -484,6 +485,7 @@ class WaveletCascade(CascadeWalk, ModelMixin, ConfigMixin):
         conditioning_augmentation: bool = True,
         ladders: dict[str, dict[str, Any]] | None = None,
         lowpass_range: list[float] | None = None,
+        noise_max: float | None = None,
     ) -> None:
         super().__init__()
         if channels not in (1, 3):
@@ -516,6 +518,12 @@ class WaveletCascade(CascadeWalk, ModelMixin, ConfigMixin):
         """Pixels in [0, 1] to which a drawn low-pass image is stretched by default."""
         limits = self.config["lowpass_range"]
         return None if limits is None else (float(limits[0]), float(limits[1]))
+
+    @property
+    def noise_max(self) -> float | None:
+        """Strongest noise in an image, [0, 1] units, that denoising was trained for; None where it is not known."""
+        most = self.config["noise_max"]
+        return None if most is None else float(most)
 
     def ladder(self, name: Literal["lowpass", "details"], **changes: Any) -> Ladder:
         """The default ladder of the low-pass image or the details, with `changes`; "heun" drops its correctors."""

@@ -283,7 +283,23 @@ class Work:
             if not estimate.white and not is_local(self.cascade):
                 self.messages.append(f"{name}this model takes one level for all scales: that of the finest octave")
             self._levels[name] = scale_levels(estimate, scales) if estimate.measurable else [0.0] * scales
+        check_noise(self.cascade, max(self._levels[name]) / 2, given=self.request.sigma is not None)
         return self._levels[name]
+
+
+def check_noise(cascade: WaveletCascade, sigma: float, *, given: bool) -> None:
+    """Refuse noise that a model never saw: beyond it, networks return anything.
+
+    Raises:
+        WavdiffError: `sigma`, in [0, 1] units, is above `cascade.noise_max`.
+    """
+    most = cascade.noise_max
+    if most is not None and sigma > most * (1 + 1e-6):
+        what = "sigma is" if given else "the noise was estimated as"
+        raise WavdiffError(
+            f"{what} {sigma:.3g} ({255 * sigma:.0f}/255), but this model was trained for noise of at most {most:.3g} "
+            f"({255 * most:.0f}/255); choose another model"
+        )
 
 
 def estimate_levels(cascade: WaveletCascade, read: Read, size: tuple[int, int], channels: int) -> NoiseEstimate:

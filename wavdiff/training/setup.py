@@ -82,6 +82,7 @@ def build_cascade(config: RunConfig, lowpass_std: float, detail_stds: list[float
             detail_stds=detail_stds,
             conditioning_augmentation=model.conditioning_augmentation,
             ladders=model.ladders,
+            noise_max=config.noise.image_max if config.noise.denoising_fraction > 0 else None,
         )
 
 
