@@ -275,3 +275,10 @@ def test_noise_beyond_what_a_model_was_trained_for_is_refused(cli: Callable[...,
 def test_a_model_that_does_not_say_takes_any_noise() -> None:
     assert wavdiff.load("faces").noise_max is None
     assert wavdiff.denoise(np.zeros((64, 64), dtype=np.float32), sigma=0.9, model="faces").shape == (64, 64)
+
+
+def test_a_damaged_noise_limit_is_named() -> None:
+    settings = dict(wavdiff.load("faces").config)
+    for wrong in (0, -1.0, "much"):
+        with pytest.raises(WavdiffError, match="noise_max must be a positive number or None"):
+            WaveletCascade(**{**{key: value for key, value in settings.items() if key[0] != "_"}, "noise_max": wrong})

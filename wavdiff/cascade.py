@@ -38,6 +38,7 @@ from wavdiff.networks import BiasFreeNetwork, GlobalNetwork, LocalNetwork, detai
 from wavdiff.noise import SIGMA_MAX
 from wavdiff.places import Rectangle, position_noise
 from wavdiff.solvers import Ladder, RawOutput, draw_noise, solve
+from wavdiff.texts import shown
 
 Mode = Literal["mean", "sample"]
 Walker = Ladder | Ascent
@@ -492,6 +493,8 @@ class WaveletCascade(CascadeWalk, ModelMixin, ConfigMixin):
             raise WavdiffError(f"channels must be 1 (gray) or 3 (RGB), got {channels}")
         if len(detail_networks) != len(detail_stds):
             raise WavdiffError(f"{len(detail_networks)} detail networks but {len(detail_stds)} detail_stds")
+        if noise_max is not None and not (isinstance(noise_max, int | float) and noise_max > 0):
+            raise WavdiffError(f"noise_max must be a positive number or None, got {shown(noise_max)}")
         wavelets.check_wavelet(wavelet)
         self.wavelet = wavelet
         self.conditioning_augmentation = conditioning_augmentation
