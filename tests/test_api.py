@@ -272,6 +272,18 @@ def test_noise_beyond_what_a_model_was_trained_for_is_refused(cli: Callable[...,
     assert not (tmp_path / "b.png").exists()
 
 
+def test_a_single_octave_with_too_much_noise_does_not_stop_the_others(cli: Callable[..., Any], tmp_path: Path) -> None:
+    noise = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
+    for _ in range(3):  # blurred: weak in the finest octave, strong in the coarse ones
+        noise = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1)
+    pixels = (128 + 220 * noise[0].permute(1, 2, 0)).clamp(0, 255).byte().numpy()
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    outcome = cli("denoise", tmp_path / "a.png", "--out", tmp_path / "b.png")
+    assert outcome.code == 0, outcome.err
+    assert "octaves with more noise than this model was trained for are cleaned as of 102/255" in outcome.err
+    assert np.asarray(Image.open(tmp_path / "b.png")).std() < pixels.std()
+
+
 def test_a_model_that_does_not_say_takes_any_noise() -> None:
     assert wavdiff.load("faces").noise_max is None
     assert wavdiff.denoise(np.zeros((64, 64), dtype=np.float32), sigma=0.9, model="faces").shape == (64, 64)

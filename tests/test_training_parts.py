@@ -57,6 +57,16 @@ def test_the_same_scale_is_taken_from_the_one_that_is_named(apart: dict[str, Pat
     assert assemble(parts, tmp_path / "model") == {"low": parts[0].given, "1": parts[1].given, "0": parts[1].given}
 
 
+def test_an_assembled_model_knows_the_noise_that_all_its_scales_know(apart: dict[str, Path], tmp_path: Path) -> None:
+    weaker = tmp_path / "weaker"
+    shutil.copytree(apart["details"] / "model", weaker)
+    config = json.loads((weaker / "cascade" / "config.json").read_text())
+    (weaker / "cascade" / "config.json").write_text(json.dumps(config | {"noise_max": 0.25}))
+    assert load_cascade(apart["low"]).noise_max == 0.7
+    assemble([open_part(str(apart["low"])), open_part(f"{weaker}:1,0")], tmp_path / "model")
+    assert load_cascade(tmp_path / "model").noise_max == 0.25
+
+
 def test_parts_that_do_not_fit_are_refused(apart: dict[str, Path], pictures: Path, tmp_path: Path) -> None:
     other = tmp_path / "other data"
     shutil.copytree(pictures, other)

@@ -282,9 +282,20 @@ class Work:
             self.messages += [f"{name}{line}" for line in estimate.report().splitlines()]
             if not estimate.white and not is_local(self.cascade):
                 self.messages.append(f"{name}this model takes one level for all scales: that of the finest octave")
-            self._levels[name] = scale_levels(estimate, scales) if estimate.measurable else [0.0] * scales
+            levels = scale_levels(estimate, scales) if estimate.measurable else [0.0] * scales
+            self._levels[name] = self._within_training(levels, name)
         check_noise(self.cascade, max(self._levels[name]) / 2, given=self.request.sigma is not None)
         return self._levels[name]
+
+    def _within_training(self, levels: list[float], name: str) -> list[float]:
+        """Levels; single ones above what the model was trained for are limited to that, and the others cleaned."""
+        most = self.cascade.noise_max
+        if most is None or not min(levels) <= 2 * most < max(levels):
+            return levels
+        self.messages.append(
+            f"{name}octaves with more noise than this model was trained for are cleaned as of {255 * most:.0f}/255"
+        )
+        return [min(level, 2 * most) for level in levels]
 
 
 def check_noise(cascade: WaveletCascade, sigma: float, *, given: bool) -> None:

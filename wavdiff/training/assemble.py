@@ -165,6 +165,8 @@ def _join(owners: dict[str, Part]) -> WaveletCascade:
     settings["detail_networks"] = [
         owners[str(scale)].cascade.config["detail_networks"][scale] for scale in range(first.levels)
     ]
+    limits = [owner.cascade.noise_max for owner in owners.values()]
+    settings["noise_max"] = min((limit for limit in limits if limit is not None), default=None)
     model = WaveletCascade(**settings).eval()
     with torch.no_grad():
         for name, owner in owners.items():

@@ -165,10 +165,8 @@ def balanced(loss: Tensor, denoising: Tensor, balance: float) -> Tensor:
         denoising: (B,) bool.
         balance: in [0, 1]; 0 is the plain mean.
     """
-    if balance == 0:
-        return loss.mean()
-    weight = (TYPICAL_LOSS / (loss.detach() + LOSS_FLOOR)) ** balance
-    return (torch.where(denoising, weight, torch.ones_like(weight)) * loss).mean()
+    weight = torch.where(denoising, (TYPICAL_LOSS / (loss.detach() + LOSS_FLOOR)) ** balance, 1.0)
+    return (weight * loss).mean()
 
 
 @contextlib.contextmanager
