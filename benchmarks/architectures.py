@@ -17,9 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-from wavdiff.config import from_mapping, read_mapping
-from wavdiff.training.history import last_heldout
-from wavdiff.training.setup import build_cascade
+from wavdiff.models.cascade.training.standardisation import build_cascade
+from wavdiff.training.config import from_mapping, read_mapping
+from wavdiff.training.records import last_heldout
 
 BASE = ["model.details.width=64", "model.lowpass.width=64", "model.scale_networks={}"]
 VARIANTS = {

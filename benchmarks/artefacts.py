@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from wavdiff import api
-from wavdiff.cascade import derive_generator
-from wavdiff.evaluation.reading import central
-from wavdiff.pipeline import load_cascade
+from wavdiff.evaluation.photographs.reading import central
+from wavdiff.models.cascade.random_numbers import derive_generator
+from wavdiff.models.folders import load_cascade
 
 
 def folded(error: Tensor, period: int) -> tuple[float, float]:

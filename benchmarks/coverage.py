@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from wavdiff import api
-from wavdiff.cascade import derive_generator
-from wavdiff.evaluation.reading import central
+from wavdiff.evaluation.photographs.reading import central
 from wavdiff.images import load_image
-from wavdiff.pipeline import load_cascade
+from wavdiff.models.cascade.random_numbers import derive_generator
+from wavdiff.models.folders import load_cascade
 from wavdiff.restoration.posterior import coverage
 
 NAMES = ("astronaut", "coffee", "chelsea", "rocket")

@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from wavdiff.config import RunConfig, from_mapping, read_mapping
 from wavdiff.data import open_source
-from wavdiff.training.feeding import training_batches
-from wavdiff.training.loop import Trainer
+from wavdiff.training.batches import training_batches
+from wavdiff.training.config import RunConfig, from_mapping, read_mapping
 from wavdiff.training.records import StepOutcome
+from wavdiff.training.trainer import Trainer
 
 PER_FOLDER = 1000
 

@@ -9,9 +9,10 @@ import argparse
 
 import torch
 
-from wavdiff import api, metrics
+from wavdiff import api
 from wavdiff.data import heldout_batch, open_source
-from wavdiff.solvers import Ladder
+from wavdiff.evaluation import metrics
+from wavdiff.models.cascade.solvers import Ladder
 
 BATCH = 60
 

@@ -29,10 +29,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from wavdiff.config import RunConfig, from_mapping
 from wavdiff.training.checkpoints import list_checkpoints
-from wavdiff.training.history import read_stats
-from wavdiff.training.loop import Trainer
+from wavdiff.training.config import RunConfig, from_mapping
+from wavdiff.training.records import read_stats
+from wavdiff.training.trainer import Trainer
 
 CLOCK = ("elapsed_seconds", "images_per_second", "waiting_for_data")
 VARIANTS = {

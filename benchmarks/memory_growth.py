@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from interruptions import MODEL, TRAINING, make_pictures
 
-from wavdiff.allocator import keep_freed_memory
-from wavdiff.config import from_mapping
-from wavdiff.training.loop import Trainer
+from wavdiff.system.allocator import keep_freed_memory
+from wavdiff.training.config import from_mapping
+from wavdiff.training.trainer import Trainer
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

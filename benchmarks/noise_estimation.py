@@ -23,9 +23,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from wavdiff import wavelets
 from wavdiff.images import load_image
-from wavdiff.noise_level import estimate_noise_of
+from wavdiff.models import wavelets
+from wavdiff.restoration.noise_estimation import estimate_noise_of
 
 NAMES = ("astronaut", "coffee", "chelsea", "rocket")
 

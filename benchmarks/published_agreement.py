@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from wavdiff.blind import BlindDenoiser
-from wavdiff.published import find_release, load_release
+from wavdiff.models.cascade.blind_denoisers import BlindDenoiser
+from wavdiff.models.cascade.published.importing import load_release
+from wavdiff.models.cascade.published.release import find_release
 
 SIGMAS = (3.2, 10, 30, 100, 194)
 

@@ -9,7 +9,7 @@ Two yardsticks, each of two independent sets of images by the same networks:
 
 Their two sets say how far apart two samples of one distribution lie (the floor): random splits of both together give
 the floor's spread for the sizes that are compared. Distances are KID-EffLite0 and the sliced Wasserstein distance of
-wavelet patches (`wavdiff.evaluation.sliced`), mean over scales.
+wavelet patches (`wavdiff.evaluation.metrics.sliced`), mean over scales.
 
 - "RUNGS/DETAILS": ladders with so many calls at the low-pass and at each detail scale, other seeds;
 - "RUNGS x C/DETAILS": the same with C calls at every rung of the low-pass image: C - 1 correctors and the step;
@@ -37,15 +37,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wavdiff import metrics
-from wavdiff.allocator import keep_freed_memory
-from wavdiff.ascent import DETAIL_ASCENT, LOWPASS_ASCENT
-from wavdiff.cascade import WaveletCascade
+from wavdiff.evaluation import metrics
+from wavdiff.evaluation.metrics.sliced import patch_projections, wasserstein
 from wavdiff.evaluation.plots import pyplot
-from wavdiff.evaluation.sliced import patch_projections, wasserstein
 from wavdiff.images import image_grid, save_image
-from wavdiff.networks import BiasFreeNetwork
-from wavdiff.published import LOWPASS_RANGE, Release, find_release, load_release
+from wavdiff.models.cascade.ascent import DETAIL_ASCENT, LOWPASS_ASCENT
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.networks import BiasFreeNetwork
+from wavdiff.models.cascade.published.importing import LOWPASS_RANGE, load_release
+from wavdiff.models.cascade.published.release import Release, find_release
+from wavdiff.system.allocator import keep_freed_memory
 
 GROUP = 16
 CONVERGED = 256

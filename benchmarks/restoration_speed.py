@@ -27,9 +27,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from wavdiff.networks import FusedNetwork
-from wavdiff.pipeline import load_cascade
-from wavdiff.restoration.walk import TiledWalk
+from wavdiff.models.cascade.networks import FusedNetwork
+from wavdiff.models.folders import load_cascade
+from wavdiff.restoration.tiled import TiledWalk
 
 SIGMA = 25 / 255
 

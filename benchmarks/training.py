@@ -11,7 +11,7 @@ Both are timed in turn, so that a busy machine slows both, and the medians are p
 N steps on the same examples (details of ORL faces given the low-pass image) and prints their held-out losses.
 
 `--parts CONFIG` takes real training steps of a configuration instead and says where their time goes, in turn with
-freed memory kept in the process and given back to the system (see `wavdiff.allocator`).
+freed memory kept in the process and given back to the system (see `wavdiff.system.allocator`).
 
     python benchmarks/training.py --threads 2
     python benchmarks/training.py --network wavdiff --learn 300
@@ -35,7 +35,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wavdiff import wavelets
+from wavdiff.models import wavelets
 
 CHANNELS, DEPTH, BATCH, SIDE = 64, 21, 32, 40
 INPUTS, OUTPUTS = 4, 3
@@ -70,7 +70,7 @@ def build_network(name: str, receptive_field: int) -> nn.Module:
     """Return the plain stack, or this project's local network of the same width and receptive field."""
     if name == "plain":
         return PlainStack(receptive_field)
-    from wavdiff.networks import LocalNetwork
+    from wavdiff.models.cascade.networks import LocalNetwork
 
     # The depth of a LocalNetwork is even: one 1x1 layer more than the paper's.
     network: nn.Module = LocalNetwork(
@@ -168,10 +168,10 @@ def learn(name: str, receptive_field: int, steps: int) -> None:
 
 def timed_parts(config: str, data: str | None, keep: bool, steps: int) -> dict[str, float]:
     """Return seconds per step of the parts of real training steps; called in a process of its own."""
-    from wavdiff.allocator import keep_freed_memory
-    from wavdiff.config import from_mapping, read_mapping
-    from wavdiff.training.feeding import training_batches
-    from wavdiff.training.loop import Trainer
+    from wavdiff.system.allocator import keep_freed_memory
+    from wavdiff.training.batches import training_batches
+    from wavdiff.training.config import from_mapping, read_mapping
+    from wavdiff.training.trainer import Trainer
 
     if keep:
         keep_freed_memory()

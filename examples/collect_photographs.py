@@ -30,9 +30,9 @@ import numpy as np
 from photograph_packages import Photograph, UnpackedPackages, download, package_photographs, package_roots
 from PIL import Image
 
-from wavdiff.data.folder import SUFFIXES
-from wavdiff.errors import WavdiffError
+from wavdiff.data.sources.folder import SUFFIXES
 from wavdiff.images import read_pixels
+from wavdiff.system.errors import WavdiffError
 
 WIDEST = 1400
 SMALLEST = 500

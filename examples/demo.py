@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 
 import wavdiff
+from wavdiff.batch.samples import SamplingRequest, write_samples
 from wavdiff.data import heldout_batch, open_source
+from wavdiff.evaluation.metrics.fidelity import psnr
 from wavdiff.images import image_grid, load_image, resize, save_image
-from wavdiff.metrics import psnr
-from wavdiff.sampling_run import SamplingRequest, write_samples
 
 SIGMA = 25 / 255
 

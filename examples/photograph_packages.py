@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavdiff.errors import WavdiffError
+from wavdiff.system.errors import WavdiffError
 
 MIRROR = "http://deb.debian.org/debian/pool/main"
 

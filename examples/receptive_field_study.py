@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wavdiff import metrics
-from wavdiff.cascade import WaveletCascade
 from wavdiff.data import open_source
+from wavdiff.data.augmentation import Augmentation, crop_example
 from wavdiff.data.catalog import SOURCE_NAMES
-from wavdiff.data.examples import Augmentation, crop_example
-from wavdiff.errors import WavdiffError
-from wavdiff.evaluation.measuring import seeded_noise
-from wavdiff.evaluation.reading import find_photographs
+from wavdiff.evaluation import metrics
+from wavdiff.evaluation.photographs.measuring import seeded_noise
+from wavdiff.evaluation.photographs.reading import find_photographs
 from wavdiff.evaluation.scores import level_name
 from wavdiff.evaluation.tables import NOTHING
 from wavdiff.images import read_pixels
-from wavdiff.pipeline import load_cascade
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.folders import load_cascade
+from wavdiff.system.errors import WavdiffError
 
 BATCH = 20
 NOISY = "noisy"

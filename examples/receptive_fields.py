@@ -32,12 +32,12 @@ from receptive_field_study import NOISY, Model, Pictures, Study, common_format, 
 
 from wavdiff import __version__
 from wavdiff.cli.options import check_number, noise_levels, refuse_existing
-from wavdiff.config import LARGEST_SIDE
-from wavdiff.errors import WavdiffError
 from wavdiff.evaluation.plots import pyplot
 from wavdiff.evaluation.tables import NOTHING, markdown_table
-from wavdiff.images.atomic import written_whole
-from wavdiff.texts import shown
+from wavdiff.models.cascade.config import LARGEST_SIDE
+from wavdiff.system.atomic import written_whole
+from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import shown
 
 SIGMAS = "3.2/255,5.7/255,10.3/255,18.5/255,33.3/255,59.9/255,108/255,194/255"
 """Those of the paper's figure."""

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wavdiff.cascade import WaveletCascade
-from wavdiff.networks import BiasFreeNetwork
-from wavdiff.pipeline import save_model
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.networks import BiasFreeNetwork
+from wavdiff.models.folders import save_model
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "published_cascades"
 """The authors' release, which is no part of this package, beside the checkout."""

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from wavdiff import wavelets
-from wavdiff.cascade import CascadeWalk
-from wavdiff.denoiser import DetailDenoiser, LowpassDenoiser
-from wavdiff.noise import expand, preconditioning
+from wavdiff.models import wavelets
+from wavdiff.models.cascade.denoisers import DetailDenoiser, LowpassDenoiser
+from wavdiff.models.cascade.noise import expand, preconditioning
+from wavdiff.models.cascade.walk import CascadeWalk
 
 
 def smooth_covariance(side: int = 8, rms: float = 0.3, white: float = 0.1, length: float = 2.5) -> Tensor:

@@ -14,11 +14,11 @@ from PIL import Image
 
 import wavdiff
 from wavdiff import api
-from wavdiff.cascade import WaveletCascade
-from wavdiff.config import from_mapping
-from wavdiff.errors import WavdiffError
-from wavdiff.pipeline import find_model, load_cascade, save_model
-from wavdiff.training.setup import build_cascade
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.training.standardisation import build_cascade
+from wavdiff.models.folders import find_model, load_cascade, save_model
+from wavdiff.system.errors import WavdiffError
+from wavdiff.training.config import from_mapping
 
 
 @pytest.fixture(scope="module")

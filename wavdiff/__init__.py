@@ -25,7 +25,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from wavdiff.adapters.diffusers import WaveletCascadePipeline
+    from wavdiff.api import denoise, load, sample, train, upscale
+    from wavdiff.models.cascade.model import WaveletCascade
+    from wavdiff.models.cascade.solvers import Ladder
+    from wavdiff.system.errors import WavdiffError
+
+
 __version__ = "0.5.0"
+
 
 _HOMES = {
     "load": "wavdiff.api",
@@ -33,11 +42,12 @@ _HOMES = {
     "denoise": "wavdiff.api",
     "upscale": "wavdiff.api",
     "train": "wavdiff.api",
-    "WaveletCascade": "wavdiff.cascade",
-    "WaveletCascadePipeline": "wavdiff.diffusion_pipeline",
-    "Ladder": "wavdiff.solvers",
-    "WavdiffError": "wavdiff.errors",
+    "WaveletCascade": "wavdiff.models.cascade.model",
+    "WaveletCascadePipeline": "wavdiff.adapters.diffusers",
+    "Ladder": "wavdiff.models.cascade.solvers",
+    "WavdiffError": "wavdiff.system.errors",
 }
+
 
 __all__ = [
     "Ladder",
@@ -51,13 +61,6 @@ __all__ = [
     "train",
     "upscale",
 ]
-
-if TYPE_CHECKING:
-    from wavdiff.api import denoise, load, sample, train, upscale
-    from wavdiff.cascade import WaveletCascade
-    from wavdiff.diffusion_pipeline import WaveletCascadePipeline
-    from wavdiff.errors import WavdiffError
-    from wavdiff.solvers import Ladder
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ an RGB cascade sees a gray picture as three equal channels and its answer is gra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,129 +15,22 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from wavdiff.ascent import Ascent
-from wavdiff.cascade import Counted, Mode, WaveletCascade
-from wavdiff.errors import WavdiffError
 from wavdiff.images import Planes, plain_info
-from wavdiff.kinds import as_planes
-from wavdiff.pipeline import DEFAULT_RESTORATION_MODEL, load_cascade
+from wavdiff.images.in_memory import as_planes
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.sampling import sample_walk
+from wavdiff.models.cascade.walk import Mode
+from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL, load_cascade
+from wavdiff.restoration.channels import MemorySource
 from wavdiff.restoration.request import RestorationRequest
-from wavdiff.restoration.work import MemorySource, Work
-from wavdiff.solvers import Ladder
-
-Progress = Callable[[int], None]
-GROUP = 16
+from wavdiff.restoration.restorer import Work
+from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import check_sigma
 
 
 def load(model: str | Path = "faces", device: str | torch.device = "cpu") -> WaveletCascade:
     """A cascade by the name of a shipped model ("photos", "faces", "fashion") or by its folder."""
     return load_cascade(model, device)
-
-
-def check_sigma(sigma: float, name: str = "sigma") -> float:
-    """`sigma` if it is a noise level in [0, 1] units.
-
-    Raises:
-        WavdiffError: negative, not finite, or 1 and more, with a hint at the 0..255 convention.
-    """
-    if not 0 <= sigma < 1:
-        hint = f"; did you mean {sigma:g}/255 = {sigma / 255:.3f}?" if 1 <= sigma <= 255 else ""
-        raise WavdiffError(f"{name} is a standard deviation in [0, 1) of the image's range, got {sigma:g}{hint}")
-    return sigma
-
-
-def sample_walk(
-    cascade: WaveletCascade,
-    seeds: Sequence[int],
-    *,
-    low_seeds: Sequence[int] | None = None,
-    batch_size: int = 64,
-    size: tuple[int, int] | None = None,
-    stop_scale: int = 0,
-    solver: str | None = None,
-    lowpass_steps: int | None = None,
-    detail_steps: int | None = None,
-    correctors: tuple[int, int] | None = None,
-    ascents: tuple[Ascent, Ascent] | None = None,
-    lowpass_range: tuple[float, float] | Literal["model"] | None = "model",
-    counted: Counted | None = None,
-    progress: Progress | None = None,
-) -> list[Tensor]:
-    """Draw one image per seed and keep the walk.
-
-    Args:
-        cascade: the model.
-        seeds: one per image.
-        low_seeds: seeds of the low-pass images; default `seeds`.
-        batch_size: images between two reports of progress; changes no image (see `_group_size`).
-        size: (H, W), default the cascade's own.
-        stop_scale: end the walk at x_{stop_scale}.
-        solver: "dpm", "sde-dpm", "heun" or "euler"; default the cascade's.
-        lowpass_steps, detail_steps: rungs of the ladders; default the cascade's.
-        correctors: (low-pass, details): calls at every level before the step down; default the cascade's.
-        ascents: (low-pass, details): the paper's stochastic ascent instead of ladders.
-        lowpass_range: pixels in [0, 1] to which drawn low-pass images are stretched; None: they are not; default the
-            cascade's.
-        counted: told network calls, as in `CascadeWalk.sample`; with ladders of images that fill a group up as well.
-        progress: called with the number of images finished, after each batch.
-
-    Returns:
-        x_J, ..., x_{stop_scale}, each (N, C, h, w), clamped to [-1, 1] only by whoever saves them.
-    """
-    if batch_size < 1:
-        raise WavdiffError(f"batch_size must be at least 1, got {batch_size}")
-    shape = (cascade.channels, *(size or cascade.image_size))
-    low, detail = ascents or sample_ladders(cascade, solver, lowpass_steps, detail_steps, correctors)
-    limits = cascade.lowpass_range if lowpass_range == "model" else lowpass_range
-    group = 1 if ascents else _group_size(cascade, shape)  # the images of an ascent end at different times
-    walks = []
-    for start in range(0, len(seeds), batch_size):
-        part = list(seeds[start : start + batch_size])
-        low_part = list(low_seeds[start : start + batch_size]) if low_seeds is not None else part
-        if len(low_part) != len(part):
-            raise WavdiffError(f"low_seeds: one per image is needed ({len(seeds)}), got {len(low_seeds or [])}")
-        filling = -len(part) % group
-        for first in range(0, len(part), group):
-            walk = cascade.sample(
-                shape,
-                (part + part[-1:] * filling)[first : first + group],
-                low_seeds=(low_part + low_part[-1:] * filling)[first : first + group],
-                lowpass_ladder=low,
-                detail_ladder=detail,
-                stop_scale=stop_scale,
-                lowpass_range=limits,
-                counted=counted,
-            )
-            count = min(group, len(part) - first)
-            walks.append([image[:count].float().cpu() for image in walk])
-            if progress:
-                progress(count)
-    return [torch.cat(images).clone() for images in zip(*walks, strict=True)]
-
-
-def sample_ladders(
-    cascade: WaveletCascade,
-    solver: str | None,
-    lowpass_steps: int | None,
-    detail_steps: int | None,
-    correctors: tuple[int, int] | None = None,
-) -> tuple[Ladder, Ladder]:
-    """(low-pass, details): the cascade's ladders with the user's changes."""
-    changes: dict[str, Any] = {"solver": solver} if solver else {}
-    low, detail = ({} if steps is None else {"steps": steps} for steps in (lowpass_steps, detail_steps))
-    if correctors is not None:
-        low["correctors"], detail["correctors"] = correctors
-    return cascade.ladder("lowpass", **{**changes, **low}), cascade.ladder("details", **{**changes, **detail})
-
-
-def _group_size(cascade: WaveletCascade, shape: tuple[int, int, int]) -> int:
-    """Images per network call, a function of the image size alone.
-
-    Convolutions of different batch sizes round differently, and sampling amplifies it (by up to 0.02 in bfloat16).
-    Groups of one size, filled up where images are missing, make an image bit-equal whatever it is drawn with.
-    """
-    height, width = cascade.image_size
-    return max(1, min(GROUP, GROUP * height * width // (shape[1] * shape[2])))
 
 
 def sample(cascade: WaveletCascade, n: int = 1, seed: int = 0, **settings: Any) -> Tensor:
@@ -272,8 +165,8 @@ def train(
     Raises:
         WavdiffError: a wrong configuration, data that cannot be opened, a run that does not fit.
     """
-    from wavdiff.config import from_mapping, read_mapping
-    from wavdiff.training.loop import Trainer
+    from wavdiff.training.config import from_mapping, read_mapping
+    from wavdiff.training.trainer import Trainer
 
     mapping = config if isinstance(config, dict) else read_mapping(config)
     if data is not None:

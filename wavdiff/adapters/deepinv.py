@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 
 from wavdiff import api
-from wavdiff.cascade import WaveletCascade
-from wavdiff.errors import WavdiffError
-from wavdiff.pipeline import DEFAULT_RESTORATION_MODEL, load_cascade
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL, load_cascade
+from wavdiff.system.errors import WavdiffError
 
 try:
     from deepinv.models import Denoiser

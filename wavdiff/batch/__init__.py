@@ -13,10 +13,9 @@ input. What concerns one file is a `Problem`: it is reported and counted, and th
 Nothing here reads a picture or computes, so the package imports in no time.
 """
 
-from wavdiff.batch.jobs import Job, OutputNaming, check_jobs, name_outputs, plan_jobs
+from wavdiff.batch.jobs import Job, OutputNaming, check_jobs, leave_out_finished, name_outputs, plan_jobs, share_jobs
 from wavdiff.batch.report import BatchReport, batch_report
 from wavdiff.batch.run import Restore, TileProgress, run_jobs
-from wavdiff.batch.sharing import leave_out_finished, share_jobs
 from wavdiff.batch.sources import Found, Problem, Source, find_sources, names_many
 
 __all__ = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wavdiff.batch.sources import READABLE_SUFFIXES, WRITABLE_SUFFIXES, Problem, Source, place_of
-from wavdiff.errors import WavdiffError
+from wavdiff.system.errors import WavdiffError
 
 LONGEST_NAME = 255  # bytes, on nearly all file systems
 
@@ -231,3 +231,35 @@ def _hindrance(job: Job, overwrite: bool) -> str | None:
         if not os.access(place, os.W_OK | os.X_OK):
             return f"{path} cannot be written: the folder {place} is write-protected"
     return None
+
+
+def share_jobs(jobs: Sequence[Job], count: int) -> list[list[Job]]:
+    """Split jobs into shares of about equal work, each job in one of them.
+
+    Work is measured by the size of the input files. The largest come first, each into the share that is smallest so
+    far; within a share the order of `jobs` is kept.
+
+    Args:
+        jobs: the jobs.
+        count: number of shares.
+    """
+    sizes = [_size(job) for job in jobs]
+    loads = [0] * count
+    shares: list[list[int]] = [[] for _ in range(count)]
+    for place in sorted(range(len(jobs)), key=lambda place: (-sizes[place], place)):
+        smallest = loads.index(min(loads))
+        shares[smallest].append(place)
+        loads[smallest] += sizes[place] + 1  # empty files are work, too
+    return [[jobs[place] for place in sorted(share)] for share in shares]
+
+
+def leave_out_finished(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs of which an output is missing. As files appear complete or not at all, one that is there is finished."""
+    return [job for job in jobs if not job.outputs or not all(path.is_file() for path in job.outputs)]
+
+
+def _size(job: Job) -> int:
+    try:
+        return job.source.stat().st_size if job.source is not None else 0
+    except OSError:  # what cannot be read is told when it is its turn
+        return 0

@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wavdiff.texts import one_line
+from wavdiff.system.messages import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
+from collections.abc import Callable
+
+from wavdiff.system.processes import Processes
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -116,3 +119,51 @@ def batch_report(count: int, *, lines_only: bool = False) -> Iterator[BatchRepor
         redirect_stdout=sys.stdout.isatty() and not lines_only,
     ) as progress:
         yield BatchReport(count, console, progress)
+
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+@contextmanager
+def sampling_progress(total: int, processes: Processes) -> Iterator[Callable[[int], None]]:
+    """Show progress while the block runs.
+
+    Several processes would overwrite each other's bars: then there are lines, which say of which process, and one more
+    at the end of each.
+
+    Args:
+        total: images that this process will draw.
+        processes: this one among the others.
+
+    Yields:
+        To be called with the number of images that were finished since the last call.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    several = processes.count > 1
+    console = Console(stderr=True, force_terminal=False if several else None)
+    name = f"{processes.name}: " if several else ""
+    started = said = time.monotonic()
+    done = 0
+
+    def speed() -> str:
+        return f"{done / max(time.monotonic() - started, 1e-9):.3g} images/s"
+
+    columns = (TextColumn("images"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True
+    ) as bars:
+        task = bars.add_task("images", total=total, speed="")
+
+        def advance(count: int) -> None:
+            nonlocal done, said
+            done += count
+            bars.update(task, completed=done, speed=speed())
+            if not console.is_terminal and done < total and time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                console.print(f"{name}{done} of {total} images, {speed()}", highlight=False, soft_wrap=True)
+
+        yield advance
+    if several:
+        console.print(f"{name}{done} images drawn, {speed()}", highlight=False, soft_wrap=True)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from wavdiff.batch.jobs import Job
 from wavdiff.batch.report import BatchReport
-from wavdiff.errors import WavdiffError
-from wavdiff.processes import termination_as_exit
+from wavdiff.system.errors import WavdiffError
+from wavdiff.system.processes import termination_as_exit
 
 if TYPE_CHECKING:
     from wavdiff.restoration import RestorationResult
+
 
 TileProgress = Callable[[int, int], None]
 
@@ -101,7 +102,7 @@ def _reason(error: Exception, name: str) -> str | None:
 @contextmanager
 def _temporary_file() -> Iterator[BinaryIO]:
     """A file on disk for a stream, which picture formats must be able to search; gone afterwards."""
-    from wavdiff.images.spool import temporary_file  # not before it is needed: it imports torch
+    from wavdiff.images.disk_array import temporary_file  # not before it is needed: it imports torch
 
     with temporary_file() as file:
         yield file

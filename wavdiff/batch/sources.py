@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".pgm", ".ppm", ".gif")
+
+
 READABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ".pnm")
+
+
 # What may follow the suffix in the names of results: see `restoration.planned_outputs`, and `upscale --n`.
 _SIDE_RESULT = r"(_(std|mean|lower|upper|input|sample)(_\w+)?|_\d{6,})?"
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
-from wavdiff.cli import assemble, evaluate, import_published, inspect, restore, sample, train
-from wavdiff.errors import WavdiffError
-from wavdiff.texts import one_line, shown
+from wavdiff.cli import assemble, denoise, evaluate, import_published, inspect, sample, train, upscale
+from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import one_line, shown
 
 app = typer.Typer(
     name="wavdiff",
@@ -40,12 +40,26 @@ def _main(
 
 
 app.command()(train.train)
+
+
 app.command()(assemble.assemble)
+
+
 app.command("import-published")(import_published.import_published)
+
+
 app.command()(sample.sample)
-app.command()(restore.denoise)
-app.command()(restore.upscale)
+
+
+app.command()(denoise.denoise)
+
+
+app.command()(upscale.upscale)
+
+
 app.command()(evaluate.evaluate)
+
+
 app.command()(inspect.inspect)
 
 

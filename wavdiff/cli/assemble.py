@@ -16,8 +16,8 @@ def assemble(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Join scales that were trained apart into one cascade, after checking that they fit."""
-    from wavdiff.training.assemble import assemble as join
-    from wavdiff.training.assemble import open_part
+    from wavdiff.models.cascade.training.assembling import assemble as join
+    from wavdiff.models.cascade.training.assembling import open_part
 
     taken = join([open_part(part) for part in parts], out, overwrite)
     for name, part in taken.items():

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from wavdiff.cli.options import OverwriteOption, noise_levels, refuse_existing, whole_numbers
-from wavdiff.errors import WavdiffError
-from wavdiff.texts import one_line, shown
+from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import one_line, shown
 
 
 def evaluate(
@@ -56,7 +56,7 @@ def evaluate(
     else:
         _refuse(of_folders, "needs a FOLDER of clean photographs")
     from wavdiff.evaluation import EvaluationRequest, PhotographRequest, run_evaluation, run_photographs
-    from wavdiff.pipeline import DEFAULT_RESTORATION_MODEL
+    from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL
 
     default = "faces" if folder is None else DEFAULT_RESTORATION_MODEL
     chosen = _models(model, [*(models or []), *(compare or [])], default)

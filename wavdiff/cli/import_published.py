@@ -27,7 +27,7 @@ def import_published(
 
     The files are pickles; they are read as weights only, and nothing in them is executed.
     """
-    from wavdiff.published import import_release
+    from wavdiff.models.cascade.published.importing import import_release
 
     cascade = import_release(folder, out, receptive_field, overwrite)
     for name in cascade.scale_names:

@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from wavdiff.cli.options import LARGEST_SEED, OverwriteOption, check_number, noise_level, refuse_existing, whole_numbers
-from wavdiff.errors import WavdiffError
-from wavdiff.texts import one_line, shown
+from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import one_line, shown
 
 DEFAULT_SIGMA = 0.1
+
+
 DEFAULT_OUT = Path("inspection")
 
 
@@ -56,8 +58,8 @@ def inspect(
     level = DEFAULT_SIGMA if sigma is None else noise_level(sigma)
     check_number("--seed", seed, 0, LARGEST_SEED)
     places = tuple(_place(text) for text in pixel or ())
-    from wavdiff.inspection import InspectionRequest, describe, inspect_file, planned_files, write_inspection
-    from wavdiff.pipeline import load_cascade
+    from wavdiff.evaluation.inspection import InspectionRequest, describe, inspect_file, planned_files, write_inspection
+    from wavdiff.models.folders import load_cascade
 
     request = InspectionRequest(sigma=level, seed=seed or 0, places=places)
     folder = out or DEFAULT_OUT

@@ -8,21 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from wavdiff.cli.options import (
-    LARGEST_SEED,
-    MOST_STEPS,
-    ModelOption,
-    check_number,
-    noise_level,
-    whole_numbers,
-)
-from wavdiff.errors import WavdiffError
-from wavdiff.texts import shown
+from wavdiff.cli.options import LARGEST_SEED, MOST_STEPS, ModelOption, check_number, noise_level, whole_numbers
+from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import shown
 
 if TYPE_CHECKING:
-    from wavdiff.ascent import Ascent
+    from wavdiff.models.cascade.ascent import Ascent
+
 
 MOST_IMAGES = 10**6
+
+
 LARGEST_SIDE = 4096
 
 
@@ -77,8 +73,8 @@ def sample(
     The same command again, also with a larger --n, draws what is missing. Under accelerate launch, torchrun or srun
     each process draws its share.
     """
-    from wavdiff.allocator import keep_freed_memory
-    from wavdiff.sampling_run import SamplingRequest, write_samples
+    from wavdiff.batch.samples import SamplingRequest, write_samples
+    from wavdiff.system.allocator import keep_freed_memory
 
     check_number("--n", n, 1, MOST_IMAGES)
     check_number("--batch-size", batch_size, 1, MOST_IMAGES)
@@ -122,7 +118,7 @@ def _steps(text: str | None) -> tuple[int | None, int | None]:
 
 def _ascents(numbers: dict[str, str | None], step_size: str | None, solver: str | None) -> tuple[Ascent, Ascent] | None:
     """(low-pass, details) of `--solver ascent`, or None for another solver."""
-    from wavdiff.ascent import DETAIL_ASCENT, LOWPASS_ASCENT
+    from wavdiff.models.cascade.ascent import DETAIL_ASCENT, LOWPASS_ASCENT
 
     given: dict[str, list[Any]] = {}
     for name, text in numbers.items():
@@ -153,7 +149,7 @@ def _pair(option: str, values: list[Any], text: str) -> list[Any]:
 
 
 def _range(text: str | None) -> tuple[float, float] | Literal["model"] | None:
-    from wavdiff.pipeline import check_range
+    from wavdiff.models.cascade.model import check_range
 
     if text is None:
         return "model"

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wavdiff.errors import WavdiffError
-from wavdiff.texts import shown
+from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import shown
 
 if TYPE_CHECKING:
-    from wavdiff.config import RunConfig
+    from wavdiff.training.config import RunConfig
 
 
 def train(
@@ -67,7 +67,8 @@ def train(
             raise WavdiffError(f"{name} must be above 0, got {value}")
     if network not in (None, "bias-free"):
         raise WavdiffError(f"--network must be bias-free, or be left out, got {shown(network)}")
-    from wavdiff.config import from_mapping, read_mapping, to_yaml, with_published_networks
+    from wavdiff.models.cascade.config import with_published_networks
+    from wavdiff.training.config import from_mapping, read_mapping, to_yaml
 
     mapping = read_mapping(config)
     if network is not None:
@@ -88,10 +89,10 @@ def train(
     if dry_run:
         typer.echo(to_yaml(resolved) + _size_report(resolved))
         return
-    from wavdiff.allocator import keep_freed_memory
     from wavdiff.data import count_images
-    from wavdiff.training.loop import Trainer
+    from wavdiff.system.allocator import keep_freed_memory
     from wavdiff.training.progress import training_progress
+    from wavdiff.training.trainer import Trainer
 
     keep_freed_memory()
     with _nothing_left(folder):
@@ -123,7 +124,8 @@ def train(
 
 
 def _show_status(folder: Path) -> None:
-    from wavdiff.training.status import read_status, status_plot, status_table
+    from wavdiff.training.status import read_status, status_table
+    from wavdiff.training.status_plot import status_plot
 
     found = read_status(folder)
     typer.echo(status_table(found))
@@ -138,7 +140,7 @@ def _show_status(folder: Path) -> None:
 @contextmanager
 def _nothing_left(folder: Path) -> Iterator[None]:
     """Where a new run cannot begin, take back the folder that was made for it, and those above it."""
-    from wavdiff.processes import find_processes
+    from wavdiff.system.processes import find_processes
 
     places = [folder, *folder.parents]
     made = places[: next(k for k, place in enumerate(places) if place.exists() or place == place.parent)]
@@ -155,7 +157,7 @@ def _nothing_left(folder: Path) -> Iterator[None]:
 
 
 def _size_report(config: RunConfig) -> str:
-    from wavdiff.training.setup import build_cascade
+    from wavdiff.models.cascade.training.standardisation import build_cascade
 
     cascade = build_cascade(config, 1.0, [1.0] * config.model.levels)
     rows = []

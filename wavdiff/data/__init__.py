@@ -9,10 +9,11 @@ A *stream* is for data of which nobody has a list: shards and data sets of a hub
 encoded, and are decoded where examples are made.
 """
 
+from wavdiff.data.augmentation import Augmentation, crop_example
 from wavdiff.data.catalog import SOURCE_NAMES, open_source
-from wavdiff.data.examples import Augmentation, ExampleDataset, crop_example, heldout_batch
+from wavdiff.data.examples import ExampleDataset, heldout_batch
 from wavdiff.data.order import StatelessBatchSampler, StreamBatchSampler
-from wavdiff.data.source import Images, ImageSource, ImageStream, Split, count_images, source_digest
+from wavdiff.data.protocols import Images, ImageSource, ImageStream, Split, count_images, source_digest
 from wavdiff.data.stream import images_from
 
 __all__ = [

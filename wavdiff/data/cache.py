@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from wavdiff.errors import WavdiffError
+from wavdiff.system.errors import WavdiffError
 
 
 def cache_folder() -> Path:

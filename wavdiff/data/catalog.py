@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Literal, get_args, overload
 
-from wavdiff.data.celeba import open_celeba
-from wavdiff.data.faces import open_faces
-from wavdiff.data.fashion import open_fashion
-from wavdiff.data.folder import open_folder
-from wavdiff.data.hub import PREFIX, open_hub
-from wavdiff.data.shards import are_shards, open_shards
-from wavdiff.data.source import Images, ImageSource, Split
-from wavdiff.errors import WavdiffError
+from wavdiff.data.protocols import Images, ImageSource, Split
+from wavdiff.data.sources.celeba import open_celeba
+from wavdiff.data.sources.faces import open_faces
+from wavdiff.data.sources.fashion import open_fashion
+from wavdiff.data.sources.folder import open_folder
+from wavdiff.data.sources.hub import PREFIX, open_hub
+from wavdiff.data.sources.shards import are_shards, open_shards
+from wavdiff.system.errors import WavdiffError
 
 SOURCE_NAMES = ("celeba", "faces", "fashion-mnist")
 

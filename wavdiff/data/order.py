@@ -14,9 +14,12 @@ import numpy as np
 import torch
 
 from wavdiff.data.examples import ExampleKey
-from wavdiff.data.source import EncodedImage, ImageStream
+from wavdiff.data.protocols import EncodedImage, ImageStream
 from wavdiff.data.stream import images_from, read_ahead
-from wavdiff.errors import WavdiffError
+from wavdiff.system.errors import WavdiffError
+
+TrainingKey = tuple[ExampleKey, bool]
+"""An example, and whether it is one of the strongly augmented ones of its batch."""
 
 
 class StatelessBatchSampler(torch.utils.data.Sampler[list[ExampleKey]]):
@@ -138,3 +141,29 @@ def example_seed(seed: int, position: int) -> int:
         64 bits, the same on every machine.
     """
     return int.from_bytes(hashlib.blake2b(f"{seed}:{position}".encode(), digest_size=8).digest(), "little")
+
+
+class MicroBatchSampler(torch.utils.data.Sampler[list[TrainingKey]]):
+    """The part of every global batch that one process sees in each accumulation step.
+
+    Part m of `accumulation` on process r of `processes` takes every (accumulation x processes)-th example, so that each
+    part has the same mixture of denoising and synthesis.
+    """
+
+    def __init__(self, batches: StatelessBatchSampler, accumulation: int, rank: int, processes: int) -> None:
+        self.batches = batches
+        self.accumulation = accumulation
+        self.rank = rank
+        self.processes = processes
+
+    def __len__(self) -> int:
+        """Number of micro-batches."""
+        return len(self.batches) * self.accumulation
+
+    def __iter__(self) -> Iterator[list[TrainingKey]]:
+        """Keys of one micro-batch after the other."""
+        stride = self.accumulation * self.processes
+        for batch in self.batches:
+            keys = [(key, place < self.batches.strong_count) for place, key in enumerate(batch)]
+            for part in range(self.accumulation):
+                yield keys[part * self.processes + self.rank :: stride]

@@ -13,12 +13,16 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 
-from wavdiff.data.source import EncodedImage, ImageStream, reduce_channels
-from wavdiff.errors import WavdiffError
+from wavdiff.data.protocols import EncodedImage, ImageStream, reduce_channels
 from wavdiff.images import read_pixels
+from wavdiff.system.errors import WavdiffError
 
 SUBSTITUTES = 8
+
+
 HELDOUT_MOST = 1000
+
+
 _END = object()
 
 

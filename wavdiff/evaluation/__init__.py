@@ -20,9 +20,9 @@ In both all models and references see the same pictures and the same noise, and
     SSIM has Gaussian windows of standard deviation 1.5 on the [0, 1] scale, its mean over channels.
 """
 
-from wavdiff.evaluation.heldout import run_evaluation
-from wavdiff.evaluation.photographs import evaluate_photographs, run_photographs
-from wavdiff.evaluation.reading import Photograph
+from wavdiff.evaluation.heldout_images import run_evaluation
+from wavdiff.evaluation.photographs.reading import Photograph
+from wavdiff.evaluation.photographs.running import evaluate_photographs, run_photographs
 from wavdiff.evaluation.request import EvaluationRequest, PhotographRequest
 
 __all__ = [

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wavdiff.errors import WavdiffError
 from wavdiff.evaluation.scores import Rows
 from wavdiff.evaluation.tables import methods_of
+from wavdiff.system.errors import WavdiffError
 
 
 def pyplot() -> Any:

@@ -5,16 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavdiff import api
-from wavdiff.errors import WavdiffError
-from wavdiff.texts import shown
+from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import check_sigma, shown
 
 SIGMAS = (10 / 255, 25 / 255, 50 / 255, 100 / 255)
+
+
 FACTORS = (2, 4)
+
+
 KID_LEAST = 4  # images in each set: two blocks of two for the standard error
+
+
 MOST = 10**6  # of pictures, draws and samples: beyond is a slip of the keyboard
+
+
 LARGEST_SEED = 2**62
+
+
 MOST_DRAWS = 1000  # of one picture; all are kept
+
+
 LEAST_SIDE = 16  # pixels: a window of SSIM, and what BM3D matches blocks in
 
 
@@ -22,7 +33,7 @@ def _check_common(models: tuple[str, ...], sigmas: tuple[float, ...], limit: int
     if not models:
         raise WavdiffError("--models names no model")
     for sigma in sigmas:
-        if not api.check_sigma(sigma, "--sigmas"):
+        if not check_sigma(sigma, "--sigmas"):
             raise WavdiffError("--sigmas must be above 0, got 0")
     _check_range("--limit", limit, 1, 2**62)
     _check_range("--seed", seed, 0, LARGEST_SEED)

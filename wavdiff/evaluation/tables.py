@@ -9,6 +9,8 @@ from pathlib import Path
 from wavdiff.evaluation.scores import Rows
 
 CARD_MARK = "<!-- written by wavdiff evaluate --update-card -->"
+
+
 NOTHING = "–"
 
 

@@ -13,12 +13,9 @@ ink are kept apart, profile, resolution and EXIF are carried along, and a file i
 - :func:`load_image`, :func:`read_pixels` and :func:`save_image` read and write whole pictures as gray or RGB.
 """
 
+from wavdiff.images.codecs.pillow_modes import from_pil, to_pil_like
 from wavdiff.images.formats import FORMATS_WITH_ALPHA, WRITABLE_FORMATS, check_picture_path, format_of
-from wavdiff.images.modes import from_pil, to_pil_like
-from wavdiff.images.picture import PictureInfo, Planes, plain_info
-from wavdiff.images.reader import PictureReader, open_picture, read_info
-from wavdiff.images.resampling import ResizeMethod, image_grid, resize, resize_crop
-from wavdiff.images.whole import (
+from wavdiff.images.load_save import (
     LoadedImage,
     check_output_path,
     check_readable,
@@ -27,6 +24,9 @@ from wavdiff.images.whole import (
     save_image,
     to_pil,
 )
+from wavdiff.images.picture import PictureInfo, Planes, plain_info
+from wavdiff.images.reader import PictureReader, open_picture, read_info
+from wavdiff.images.resampling import ResizeMethod, image_grid, resize, resize_crop
 from wavdiff.images.writer import PictureWriter, create_picture
 
 __all__ = [

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wavdiff.errors import WavdiffError
 from wavdiff.images.picture import PictureInfo
+from wavdiff.system.errors import WavdiffError
 
 WRITABLE_FORMATS = {
     ".png": "PNG",
@@ -24,15 +24,29 @@ WRITABLE_FORMATS = {
     ".ppm": "PPM",
     ".gif": "GIF",
 }
+
+
 FORMATS_WITH_ALPHA = ("PNG", "WEBP", "TIFF", "GIF")
+
+
 FORMATS_WITH_16_BITS = ("PNG", "TIFF", "PPM")
+
+
 FORMATS_WITH_PROFILE = ("PNG", "JPEG", "WEBP", "TIFF")
+
+
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True, "exact": True},
 }
+
+
 _LARGEST_WEBP = 2**25
+
+
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}
+
+
 # Modes that are written as they are; others of 8 bits become the plain mode of their layout.
 _MODES = {
     "PNG": ("1", "P"),

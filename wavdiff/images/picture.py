@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from wavdiff.errors import WavdiffError
+from wavdiff.system.errors import WavdiffError
 
 
 @dataclass(frozen=True)

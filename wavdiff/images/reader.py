@@ -8,12 +8,12 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
-from wavdiff.errors import WavdiffError
-from wavdiff.images.decoding import decode
-from wavdiff.images.headers import describe
-from wavdiff.images.opening import opened
+from wavdiff.images.codecs.decoding import decode
+from wavdiff.images.codecs.headers import describe
+from wavdiff.images.codecs.opening import opened
+from wavdiff.images.disk_array import SPOOL_BYTES, Spool, temporary_file
 from wavdiff.images.picture import PictureInfo, Planes, planes_from_bands
-from wavdiff.images.spool import SPOOL_BYTES, Spool, temporary_file
+from wavdiff.system.errors import WavdiffError
 
 # EXIF orientation -> (rows and columns are exchanged, then rows are reversed, then columns are reversed)
 _TURNS = {

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from wavdiff.errors import WavdiffError
+from wavdiff.system.errors import WavdiffError
 
 ResizeMethod = Literal["bicubic", "lanczos", "box"]
+
 
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,

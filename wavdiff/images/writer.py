@@ -7,12 +7,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from wavdiff.errors import WavdiffError
-from wavdiff.images.atomic import written_whole
-from wavdiff.images.encoding import encodable_info, encode
+from wavdiff.images.codecs.encoding import encodable_info, encode
+from wavdiff.images.disk_array import SPOOL_BYTES, Spool, temporary_file
 from wavdiff.images.formats import check_picture_path, format_of, written_info
 from wavdiff.images.picture import PictureInfo, Planes, bands_from_planes
-from wavdiff.images.spool import SPOOL_BYTES, Spool, temporary_file
+from wavdiff.system.atomic import written_whole
+from wavdiff.system.errors import WavdiffError
 
 
 def create_picture(

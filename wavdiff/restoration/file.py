@@ -7,14 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from wavdiff.cascade import WaveletCascade
-from wavdiff.errors import WavdiffError
 from wavdiff.images import check_picture_path, create_picture, format_of, open_picture
-from wavdiff.restoration.draws import write_summary
+from wavdiff.images.rectangle import Write, at
+from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.restoration.planes import Plane
+from wavdiff.restoration.posterior_files import write_summary
 from wavdiff.restoration.request import RestorationRequest, RestorationResult, planned_outputs
-from wavdiff.restoration.walk import Progress, Write
-from wavdiff.restoration.work import Work, at
+from wavdiff.restoration.restorer import Work
+from wavdiff.restoration.tiled import Progress
+from wavdiff.system.errors import WavdiffError
 
 
 def restore_file(

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wavdiff.errors import WavdiffError
-from wavdiff.images.spool import temporary_file, temporary_folder
-from wavdiff.places import Rectangle
+from wavdiff.images.disk_array import temporary_file, temporary_folder
+from wavdiff.images.rectangle import Rectangle
+from wavdiff.system.errors import WavdiffError
 
 
 def tiles(size: tuple[int, int], most: int) -> Iterator[Rectangle]:

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from wavdiff import wavelets
-from wavdiff.errors import WavdiffError
+from wavdiff.models import wavelets
+from wavdiff.system.errors import WavdiffError
 
 
 @dataclass(frozen=True)

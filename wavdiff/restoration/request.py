@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from wavdiff.errors import WavdiffError
+from wavdiff.system.errors import WavdiffError
 
 DENOISED_OCTAVES = 3
 """Octaves for which `denoise --samples` writes maps; `upscale --samples` writes those that it adds."""

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 
-from wavdiff.cascade import WaveletCascade
-from wavdiff.config import RunConfig, to_yaml
 from wavdiff.data import Images, ImageSource, count_images
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.folders import weights_digest
+from wavdiff.training.config import RunConfig, to_yaml
 
 PACKAGES = ("wavdiff", "torch", "diffusers", "accelerate", "pytorch-wavelets", "safetensors")
-
-
-def weights_digest(cascade: WaveletCascade, dtype: torch.dtype = torch.float32) -> str:
-    """sha256 over names and values of all weights, independent of how the file lays them out."""
-    tensors = {name: value.to(dtype).contiguous() for name, value in sorted(cascade.state_dict().items())}
-    return hashlib.sha256(save(tensors)).hexdigest()
 
 
 def _version(name: str) -> str:
@@ -64,7 +57,7 @@ def model_card(
     run: Path,
 ) -> str:
     """Markdown: data, split, configuration, steps, time, held-out numbers, versions, sha256."""
-    from wavdiff.training.history import last_heldout
+    from wavdiff.training.records import last_heldout
 
     counts = {
         name: sum(parameter.numel() for parameter in cascade.denoiser(name).parameters())

@@ -22,13 +22,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from wavdiff.errors import WavdiffError
-from wavdiff.images.atomic import sync_folder
+from wavdiff.system.atomic import sync_folder
+from wavdiff.system.errors import WavdiffError
 
 VERSION = 2
 """Of the layout. Version 1 (wavdiff 0.1 and 0.2) had no checksums; it is read as well."""
+
+
 STATE = ("step", "trained", "images_seen", "seconds")
+
+
 TENSORS = ("weights.safetensors", "ema.safetensors", "optimizer.safetensors")
+
+
 FILES = (*TENSORS, "state.json")
 
 

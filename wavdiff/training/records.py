@@ -12,10 +12,12 @@ from typing import Any
 
 from torch import Tensor
 
-from wavdiff.images.atomic import written_whole
+from wavdiff.system.atomic import written_whole
 
 LEVEL_EDGES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Where the classes of noise levels meet, standardised units."""
+
+
 LEVEL_NAMES = (
     f"<{LEVEL_EDGES[0]:g}",
     *(f"{low:g}-{high:g}" for low, high in zip(LEVEL_EDGES[:-1], LEVEL_EDGES[1:], strict=True)),
@@ -143,3 +145,23 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf
+
+
+def read_stats(path: Path) -> list[dict[str, Any]]:
+    """All records of a stats.jsonl; lines cut off by an interruption are passed over."""
+    records = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                records.append(record)
+    return records
+
+
+def last_heldout(path: Path, step: int | None = None) -> dict[str, Any] | None:
+    """The newest record with held-out numbers, up to `step` where that is given, or None."""
+    found = [record for record in read_stats(path) if "heldout" in record and (step is None or record["step"] <= step)]
+    return found[-1] if found else None

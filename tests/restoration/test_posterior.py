@@ -1,0 +1,126 @@
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from wavdiff.models import wavelets
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.solvers import Ladder
+from wavdiff.restoration.posterior import coverage, interval_reach, student_quantile, summarise
+from wavdiff.restoration.tiled import TiledWalk
+from wavdiff.system.errors import WavdiffError
+
+LEVELS = 2
+
+
+@pytest.mark.parametrize(("degrees", "expected"), [(1, 6.3138), (2, 2.9200), (7, 1.8946), (15, 1.7531), (99, 1.6604)])
+def test_student_quantiles_are_those_of_the_tables(degrees, expected):
+    assert student_quantile(0.95, degrees) == pytest.approx(expected, abs=2e-4)
+    assert student_quantile(0.5, degrees) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("draws", [2, 3, 8, 32])
+def test_intervals_of_exact_draws_hold_what_they_say(draws):
+    generator = torch.Generator().manual_seed(draws)
+    scale = torch.rand(1, 256, 256, generator=generator) + 0.5
+    values = scale * torch.randn(draws + 1, 1, 256, 256, generator=generator)
+    measured = coverage(values[0], values[1:], 0.9, 2)
+    assert set(measured) == {"pixels", "octave 1", "octave 2"}
+    assert all(0.88 < part < 0.92 for part in measured.values()), measured
+
+
+def test_a_summary_is_mean_and_unbiased_deviation():
+    draws = torch.randn(5, 3, 10, 7, generator=torch.Generator().manual_seed(0))
+    summary = summarise(draws, 1)
+    assert torch.allclose(summary.mean, draws.mean(0)) and torch.allclose(summary.std, draws.std(0))
+    details = wavelets.decompose(draws, 1).details[0]
+    assert torch.allclose(summary.octaves[0][0].square(), details.var(dim=0).mean(dim=0))
+    lower, upper = summary.bounds(0.9, 5)
+    assert torch.allclose((upper - lower) / 2, 2.13185 * math.sqrt(1.2) * summary.std, rtol=1e-4)
+    for wrong in (lambda: summarise(draws[:1], 1), lambda: interval_reach(1.0, 5), lambda: interval_reach(0.9, 1)):
+        with pytest.raises(WavdiffError):
+            wrong()
+
+
+VARIANCES = {"low": 0.8, "1": 1.2, "0": 0.5}
+
+
+@pytest.fixture
+def exact(monkeypatch) -> WaveletCascade:
+    network = {"kind": "local", "width": 4, "depth": 2, "receptive_field": 3}
+    cascade = WaveletCascade((32, 32), 1, "haar", network, [network] * LEVELS, 0.5, [0.1, 0.2])
+
+    def shrink(name: str, level: float) -> float:
+        return VARIANCES[name] / (VARIANCES[name] + level**2)
+
+    def lowpass(self: TiledWalk, level: float, unit: float, *, mean: bool = False) -> Callable:
+        return lambda noisy: shrink("low", level) * noisy
+
+    def details(
+        self: TiledWalk, scale: int, level: float, coarse_level: float, unit: float, *, mean: bool = False
+    ) -> Callable:
+        return lambda noisy, coarse, *_: (shrink(str(scale), level) * noisy, coarse)
+
+    monkeypatch.setattr(TiledWalk, "_lowpass_denoiser", lowpass)
+    monkeypatch.setattr(TiledWalk, "_detail_denoiser", details)
+    return cascade
+
+
+def gaussian_picture(cascade: WaveletCascade, size: int, generator: torch.Generator) -> Tensor:
+    def draw(channels: int, side: int, std: float, name: str) -> Tensor:
+        return std * VARIANCES[name] ** 0.5 * torch.randn(1, channels, side, side, generator=generator)
+
+    coarse = draw(1, size >> LEVELS, cascade.lowpass.std, "low")
+    details = [draw(3, size >> (k + 1), cascade.details[k].std, str(k)) for k in range(LEVELS)]
+    return wavelets.reconstruct(wavelets.Pyramid(coarse, tuple(details), (size, size)))[0]
+
+
+def walked(cascade: WaveletCascade, noisy: Tensor, level: float, **settings) -> Tensor:
+    result = torch.empty_like(noisy)
+
+    def write(top: int, left: int, values: Tensor) -> None:
+        result[:, top : top + values.shape[1], left : left + values.shape[2]] = values
+
+    walk = TiledWalk(cascade, 1, precision=torch.float32, tile_pixels=3000)
+    walk.denoise(lambda a, b, c, d: noisy[:, a:b, c:d], noisy.shape[1:], [level] * (LEVELS + 1), write, **settings)
+    return result
+
+
+@pytest.mark.parametrize("level", [0.1, 0.4])
+def test_posterior_draws_of_an_exact_gaussian_model_are_calibrated(exact, level):
+    generator = torch.Generator().manual_seed(1)
+    truth = gaussian_picture(exact, 192, generator)
+    noisy = truth + level * torch.randn(truth.shape, generator=generator)
+    mean = walked(exact, noisy, level)
+    ladders = (Ladder(steps=12, solver="sde-dpm", sigma_min=0.02), Ladder(steps=10, solver="sde-dpm", sigma_min=0.1))
+    draws = torch.stack([walked(exact, noisy, level, mode="sample", seed=k, ladders=ladders) for k in range(12)])
+    measured = coverage(truth, draws, 0.9, LEVELS)
+    assert all(0.88 < part < 0.92 for part in measured.values()), measured
+
+    def error(estimate: Tensor) -> float:
+        return float((estimate - truth).square().mean())
+
+    # A draw lies 3 dB under the mean, the mean of N draws 10 log10(1 + 1/N).
+    one = sum(error(draw) for draw in draws) / len(draws)
+    assert 10 * math.log10(one / error(mean)) == pytest.approx(10 * math.log10(2), abs=0.15)
+    together = error(draws.mean(dim=0))
+    assert 10 * math.log10(together / error(mean)) == pytest.approx(10 * math.log10(1 + 1 / 12), abs=0.15)
+
+
+def test_the_mean_of_an_exact_gaussian_model_is_the_posterior_mean(exact):
+    generator = torch.Generator().manual_seed(2)
+    truth = gaussian_picture(exact, 64, generator)
+    level = 0.3
+    noisy = truth + level * torch.randn(truth.shape, generator=generator)
+    pyramid = wavelets.decompose(noisy[None], LEVELS)
+    stds = {"low": exact.lowpass.std, "0": exact.details[0].std, "1": exact.details[1].std}
+
+    def shrunk(values: Tensor, name: str, scale: int) -> Tensor:
+        variance = VARIANCES[name] * stds[name] ** 2
+        return values * variance / (variance + (level / 2**scale) ** 2)
+
+    details = tuple(shrunk(d, str(k), k + 1) for k, d in enumerate(pyramid.details))
+    expected = wavelets.reconstruct(wavelets.Pyramid(shrunk(pyramid.coarse, "low", LEVELS), details, (64, 64)))[0]
+    assert torch.allclose(walked(exact, noisy, level), expected, atol=1e-5)

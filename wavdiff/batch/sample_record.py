@@ -1,0 +1,254 @@
+"""sample.json: what a folder of samples was drawn with, and so what is still missing there.
+
+The record is written before the first image, with `"finished": false`, and says all that decides the images. The same
+command can then be run again in the same folder, also with more images; a command that would draw others is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from wavdiff import __version__
+from wavdiff.images import check_readable
+from wavdiff.models.cascade.ascent import Ascent
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.sampling import sample_ladders
+from wavdiff.models.cascade.solvers import Ladder
+from wavdiff.models.folders import file_digest, find_model
+from wavdiff.system.atomic import written_whole
+from wavdiff.system.errors import WavdiffError
+
+RECORD = "sample.json"
+
+
+SHEET = "sheet.png"
+
+
+WALK = "walk.png"
+
+
+@dataclass(frozen=True)
+class SamplingRequest:
+    """What decides the images: model, seeds, ladders, size; `batch_size` does not."""
+
+    model: str
+    seeds: tuple[int, ...]
+    low_seed: int | None = None
+    size: tuple[int, int] | None = None
+    steps: tuple[int | None, int | None] = (None, None)
+    solver: str | None = None
+    stop_scale: int = 0
+    batch_size: int = 64
+    correctors: tuple[int, int] | None = None
+    ascents: tuple[Ascent, Ascent] | None = None
+    lowpass_range: tuple[float, float] | Literal["model"] | None = "model"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run has to do.
+
+    Attributes:
+        record: for sample.json, without "finished".
+        missing: seeds of the images to draw.
+        complete: whether everything is there already, so that nothing is to be written.
+    """
+
+    record: dict[str, Any]
+    missing: tuple[int, ...]
+    complete: bool
+
+
+def image_name(seed: int) -> str:
+    """The file of an image."""
+    return f"{seed:06d}.png"
+
+
+def begin(request: SamplingRequest, cascade: WaveletCascade, out: Path, show_scales: bool, overwrite: bool) -> Plan:
+    """Look at what `out` holds, and write the record of an unfinished run if something is missing.
+
+    Args:
+        request: what to draw.
+        cascade: its model.
+        out: the folder.
+        show_scales: whether the walk is wanted.
+        overwrite: whether to draw all images again, whatever there is.
+
+    Raises:
+        WavdiffError: `out` is a file; or it holds images of another request, or of none that is known, and `overwrite`
+            is off.
+    """
+    if out.exists() and not out.is_dir():
+        raise WavdiffError(f"--out {out} is a file, not a folder")
+    record = _describe(request, cascade)
+    old = None if overwrite else read_record(out)
+    drawn: set[int] = set()
+    if old is not None:
+        _refuse_difference(out / RECORD, old, record)
+        drawn.update(old["seeds"])
+    names = [image_name(seed) for seed in request.seeds if seed not in drawn]
+    extra = [RECORD, SHEET, *([WALK] if show_scales else [])]
+    taken = [name for name in (*(extra if old is None else []), *names) if (out / name).exists()]
+    if taken and not overwrite:
+        raise WavdiffError(f"{out / taken[0]} exists, but no {RECORD} says how it was drawn; {_WAY_OUT}")
+    missing = tuple(seed for seed in request.seeds if seed not in drawn or not _is_whole(out / image_name(seed)))
+    complete = (
+        old is not None
+        and old["finished"]
+        and not missing
+        and len(old["seeds"]) == len(request.seeds)
+        and all(_is_whole(out / name) for name in extra[1:])
+    )
+    if not complete:
+        # Nothing of another request may be left when the new record appears: a later run would take it for its own.
+        for name in taken:
+            (out / name).unlink()
+        for leftover in out.glob(".wavdiff-*.tmp"):  # of a run that was killed
+            with suppress(OSError):
+                leftover.unlink()
+        write_record(out, record, finished=False)
+    return Plan(record, missing, complete)
+
+
+def write_record(out: Path, record: dict[str, Any], *, finished: bool) -> None:
+    """Write sample.json, completely or not at all."""
+    with written_whole(out / RECORD) as file:
+        file.write((json.dumps({**record, "finished": finished}, indent=1) + "\n").encode())
+
+
+def read_record(out: Path) -> dict[str, Any] | None:
+    """What sample.json says, or None where there is none.
+
+    Raises:
+        WavdiffError: it is damaged, or of a version that did not continue runs.
+    """
+    path = out / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError, RecursionError) as error:
+        raise WavdiffError(f"{path} exists and cannot be read ({error}); {_WAY_OUT}") from error
+    right = (
+        isinstance(record, dict) and isinstance(record.get("finished"), bool) and isinstance(record.get("draws"), dict)
+    )
+    seeds = record.get("seeds") if right else None
+    if not seeds or not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
+        raise WavdiffError(f"{path} exists and is of a version that did not continue runs; {_WAY_OUT}")
+    return record
+
+
+_WAY_OUT = "choose another --out or give --overwrite"
+
+
+def _describe(request: SamplingRequest, cascade: WaveletCascade) -> dict[str, Any]:
+    """The record without "finished"; what decides the images beside their seeds is under "draws"."""
+    folder = find_model(request.model) / "cascade"
+    low, detail = request.ascents or sample_ladders(cascade, request.solver, *request.steps, request.correctors)
+    limits = cascade.lowpass_range if request.lowpass_range == "model" else request.lowpass_range
+    digest = file_digest(folder / "diffusion_pytorch_model.safetensors")
+    record = {
+        **asdict(request),
+        "model_sha256": digest,
+        "model_ladders": {
+            "lowpass": _plain(cascade.ladder("lowpass")),
+            "details": _plain(cascade.ladder("details")),
+        },
+        "draws": {
+            "model": {"weights_sha256": digest, "config_sha256": file_digest(folder / "config.json")},
+            "ladders": {"lowpass": _plain(low), "details": _plain(detail)},
+            "lowpass_range": limits,
+            "size": list(request.size or cascade.image_size),
+            "stop_scale": request.stop_scale,
+            "low_seed": request.low_seed,
+        },
+        "device": cascade.device.type,
+        "versions": {"wavdiff": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "repeat": _command(request),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(record))  # as it will be read: lists, no tuples
+    return plain
+
+
+def _plain(ladder: Ladder | Ascent) -> dict[str, Any]:
+    """Settings that decide the images; without correctors, records are those of versions that had none."""
+    settings = asdict(ladder)
+    if isinstance(ladder, Ladder) and not ladder.correctors:
+        del settings["correctors"], settings["corrector_step"]
+    return settings
+
+
+def _refuse_difference(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    known, asked = dict(_flat(old["draws"])), dict(_flat(new["draws"]))
+    for name in (*known, *asked):
+        if known.get(name) != asked.get(name):
+            raise WavdiffError(
+                f"{path}: the images there are drawn with {name} {known.get(name)}, and now {asked.get(name)} is asked "
+                f"for; {_WAY_OUT}"
+            )
+    before, now = old["seeds"], new["seeds"]
+    if before[:1] != now[:1]:
+        raise WavdiffError(f"{path}: the images there begin with --seed {before[0]}, not {now[0]}; {_WAY_OUT}")
+    if now[: len(before)] != before:
+        raise WavdiffError(f"{path}: --n {len(now)} does not continue the {len(before)} images there; {_WAY_OUT}")
+
+
+def _flat(mapping: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in mapping.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether there is a picture that can be read."""
+    try:
+        check_readable(path)
+    except WavdiffError:
+        return False
+    return True
+
+
+def _command(request: SamplingRequest) -> str:
+    parts = [f"wavdiff sample --model {shlex.quote(request.model)} --n {len(request.seeds)} --seed {request.seeds[0]}"]
+    if request.low_seed is not None:
+        parts.append(f"--low-seed {request.low_seed}")
+    if request.size is not None:
+        parts.append(f"--size {request.size[0]}x{request.size[1]}")
+    low_steps, detail_steps = request.steps
+    if low_steps is not None:
+        parts.append(f"--steps {low_steps},{detail_steps}")
+    if request.solver is not None:
+        parts.append(f"--solver {request.solver}")
+    if request.correctors is not None:
+        parts.append(f"--correctors {request.correctors[0]},{request.correctors[1]}")
+    if request.ascents is not None:
+        low, detail = request.ascents
+        steps = ["growing" if ascent.growing else "fixed" for ascent in request.ascents]
+        parts.append(
+            f"--solver ascent --beta {_numbers(low.beta, detail.beta)} --h0 {_numbers(low.h0, detail.h0)} "
+            f"--sigma-0 {_numbers(low.sigma_0, detail.sigma_0)} --sigma-l {_numbers(low.sigma_l, detail.sigma_l)} "
+            f"--step-size {steps[0]},{steps[1]}"
+        )
+    if request.lowpass_range is None:
+        parts.append("--range none")
+    elif request.lowpass_range != "model":
+        parts.append(f"--range {_numbers(*request.lowpass_range)}")
+    if request.stop_scale:
+        parts.append(f"--stop-scale {request.stop_scale}")
+    return " ".join(parts)
+
+
+def _numbers(*values: float) -> str:
+    """Numbers as an option takes them, which are read as exactly these again."""
+    return ",".join(f"{value:g}" if float(f"{value:g}") == value else repr(value) for value in values)

@@ -1,0 +1,134 @@
+"""One run of `wavdiff sample`: images named by their seeds, a contact sheet, and the record that repeats it.
+
+Each process draws every k-th of the missing images, in batches that are written at once, so that memory does not grow
+with their number and an interruption costs one batch at most. Only the contact sheet waits for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wavdiff.api import load
+from wavdiff.batch.report import sampling_progress
+from wavdiff.batch.sample_record import SHEET, WALK, Plan, SamplingRequest, begin, image_name, write_record
+from wavdiff.images import image_grid, load_image, save_image
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.sampling import sample_walk
+from wavdiff.system.errors import WavdiffError
+from wavdiff.system.processes import Processes, join_processes, termination_as_exit
+
+SHEET_IMAGES = 400
+
+
+WALK_IMAGES = 8
+
+
+MOST_VALUES = 2**28
+"""Of the images of one batch: 1 GiB."""
+
+
+__all__ = ["SamplingRequest", "walk_picture", "write_samples"]
+
+
+def walk_picture(walk: list[Tensor]) -> Tensor:
+    """The walk as one picture: a row per image, from x_J on the left to x_0, all shown at the size of x_0.
+
+    Args:
+        walk: x_J, ..., x_0, each (N, C, h, w).
+
+    Returns:
+        (C, H', W') in [-1, 1].
+    """
+    height, width = walk[-1].shape[-2:]
+    shown = [functional.interpolate(image[:WALK_IMAGES], (height, width), mode="nearest") for image in walk]
+    rows = torch.stack(shown, dim=1).flatten(0, 1)
+    return image_grid(rows, columns=len(walk))
+
+
+def write_samples(
+    request: SamplingRequest, out: Path, *, show_scales: bool = False, overwrite: bool = False
+) -> int | None:
+    """Draw the images that `out` does not have yet, each into a file as soon as it is drawn, and the contact sheet.
+
+    With several processes each draws its share; the main process writes what there is once.
+
+    Args:
+        request: what to draw.
+        out: the folder, new or of an earlier run of the same request, perhaps with fewer seeds.
+        show_scales: write the walk of the first images from coarse to fine.
+        overwrite: draw all images again and replace what is there.
+
+    Returns:
+        The number of images that were drawn, by all processes together; None in all processes but the main one.
+
+    Raises:
+        WavdiffError: the folder holds images of another request and `overwrite` is off, the request does not fit the
+            model, or another process has failed.
+    """
+    with termination_as_exit():
+        processes = join_processes()
+        cascade = load(request.model, processes.device)
+        _check(request, cascade)
+        plan = processes.from_main(lambda: begin(request, cascade, out, show_scales, overwrite))
+        if not plan.complete:
+            _draw_share(request, cascade, plan, out, processes)
+        processes.gather(None)
+        if not processes.is_main:
+            return None
+        if not plan.complete:
+            if show_scales:
+                save_image(out / WALK, walk_picture(_walk(request, cascade, request.seeds[:WALK_IMAGES])))
+            height, width = request.size or cascade.image_size
+            most = max(1, min(SHEET_IMAGES, MOST_VALUES // (cascade.channels * height * width)))
+            shown = [load_image(out / image_name(seed)).pixels for seed in request.seeds[:most]]
+            save_image(out / SHEET, image_grid(torch.stack(shown)))
+            write_record(out, plan.record, finished=True)
+        return len(plan.missing)
+
+
+def _check(request: SamplingRequest, cascade: WaveletCascade) -> None:
+    if not 0 <= request.stop_scale <= cascade.levels:
+        raise WavdiffError(
+            f"--stop-scale must be between 0 (the image) and {cascade.levels} (the low-pass), got {request.stop_scale}"
+        )
+    step = 2**cascade.levels
+    if request.size is not None and any(side < step or side % step for side in request.size):
+        raise WavdiffError(f"--size must be multiples of {step} for this model, got {'x'.join(map(str, request.size))}")
+    height, width = request.size or cascade.image_size
+    most = min(request.batch_size, len(request.seeds))
+    if most * cascade.channels * height * width > MOST_VALUES:
+        raise WavdiffError(
+            f"--batch-size: one batch holds at most {MOST_VALUES} pixel values, got {most} images of {height}x{width}"
+        )
+
+
+def _draw_share(request: SamplingRequest, cascade: WaveletCascade, plan: Plan, out: Path, processes: Processes) -> None:
+    share = plan.missing[processes.index :: processes.count]
+    with sampling_progress(len(share), processes) as advance:
+        for start in range(0, len(share), request.batch_size):
+            seeds = share[start : start + request.batch_size]
+            for seed, image in zip(seeds, _walk(request, cascade, seeds)[-1], strict=True):
+                save_image(out / image_name(seed), image)
+            advance(len(seeds))
+
+
+def _walk(request: SamplingRequest, cascade: WaveletCascade, seeds: Sequence[int]) -> list[Tensor]:
+    return sample_walk(
+        cascade,
+        seeds,
+        low_seeds=None if request.low_seed is None else [request.low_seed] * len(seeds),
+        batch_size=request.batch_size,
+        size=request.size,
+        stop_scale=request.stop_scale,
+        solver=request.solver,
+        lowpass_steps=request.steps[0],
+        detail_steps=request.steps[1],
+        correctors=request.correctors,
+        ascents=request.ascents,
+        lowpass_range=request.lowpass_range,
+    )

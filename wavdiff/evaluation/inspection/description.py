@@ -1,0 +1,147 @@
+"""What the scales of a cascade are: the network of each, its cost, its unit, and how it draws by default."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from wavdiff.evaluation.tables import markdown_table
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.networks.cost import count_multiply_adds
+
+WHOLE_IMAGE = "whole image"
+
+
+@dataclass(frozen=True)
+class ScaleDescription:
+    """One scale.
+
+    Attributes:
+        name: "low", or the number of the image that the scale yields: "0" is the finest.
+        kind: of the network, as in the cascade's configuration.
+        parameters: number of weights.
+        receptive_field: side r of the r x r inputs of one output, on the scale's own grid; None: the whole image.
+        multiply_adds_per_pixel: of one call, per pixel of x_0.
+        std: rms of the scale's coefficients over the training set, library units.
+        ladder: settings of the default ladder that draws this scale.
+        grid: (height, width) of the coefficients of a sample.
+    """
+
+    name: str
+    kind: str
+    parameters: int
+    receptive_field: int | None
+    multiply_adds_per_pixel: float
+    std: float
+    ladder: dict[str, Any]
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class CascadeDescription:
+    """A cascade, its scales from coarse to fine.
+
+    Attributes:
+        model: its name, as the user gave it.
+        channels: 1 (gray) or 3 (RGB).
+        image_size: (height, width) of a sample.
+        wavelet: its PyWavelets name.
+        conditioning_augmentation: whether the detail networks know noisy coarse images.
+        parameters, multiply_adds_per_pixel: of all networks together.
+        scales: low-pass image first.
+    """
+
+    model: str
+    channels: int
+    image_size: tuple[int, int]
+    wavelet: str
+    conditioning_augmentation: bool
+    parameters: int
+    multiply_adds_per_pixel: float
+    scales: tuple[ScaleDescription, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def as_markdown(self) -> str:
+        """A title, a line on the whole, and a table of the scales."""
+        height, width = self.image_size
+        colour = "gray" if self.channels == 1 else "RGB"
+        known = "also noisy" if self.conditioning_augmentation else "as exact"
+        line = (
+            f"{colour}, wavelet {self.wavelet}, a sample is {height}x{width}; {self.parameters:,} parameters, "
+            f"{self.multiply_adds_per_pixel:,.0f} multiply-adds per pixel for one pass of all networks; the detail "
+            f"networks know the coarse image {known}."
+        )
+        columns = [
+            "yields", "network", "parameters", "receptive field", "in pixels", "multiply-adds/pixel", "std", "ladder",
+        ]  # fmt: skip
+        rows = {self._row_name(scale): self._cells(scale) for scale in self.scales}
+        return f"# Cascade {self.model}\n\n{line}\n\n{markdown_table(columns, rows)}"
+
+    @staticmethod
+    def _row_name(scale: ScaleDescription) -> str:
+        return "low-pass" if scale.name == "low" else f"details {scale.name}"
+
+    def _cells(self, scale: ScaleDescription) -> list[str]:
+        levels = len(self.scales) - 1
+        height, width = scale.grid
+        below = levels if scale.name == "low" else int(scale.name) + 1
+        field, pixels = WHOLE_IMAGE, "all"
+        if scale.receptive_field is not None:
+            field = f"{scale.receptive_field}x{scale.receptive_field}"
+            pixels = str(scale.receptive_field * 2**below)
+        yields = f"x_{levels}, {height}x{width}" if scale.name == "low" else f"x_{scale.name}, {2 * height}x{2 * width}"
+        ladder = scale.ladder
+        each = f" x {1 + ladder['correctors']}" if ladder["correctors"] else ""
+        steps = f"{ladder['steps']}{each} {ladder['solver']}, {ladder['sigma_max']:g} to {ladder['sigma_min']:g}"
+        cost = f"{scale.multiply_adds_per_pixel:,.0f}"
+        return [yields, scale.kind, f"{scale.parameters:,}", field, pixels, cost, f"{scale.std:.4f}", steps]
+
+
+def describe(cascade: WaveletCascade, model: str = "") -> CascadeDescription:
+    """What the scales of a cascade are.
+
+    Args:
+        cascade: any trained cascade.
+        model: what the title calls it.
+
+    Returns:
+        The description; nothing is computed but the shapes of one call of every network.
+    """
+    height, width = cascade.image_size
+    scales = []
+    for name in cascade.scale_names:
+        denoiser = cascade.denoiser(name)
+        settings = cascade.config["lowpass_network"] if name == "low" else cascade.config["detail_networks"][int(name)]
+        below = cascade.levels if name == "low" else int(name) + 1
+        grid = (height // 2**below, width // 2**below)
+        scales.append(
+            ScaleDescription(
+                name=name,
+                kind=str(settings["kind"]),
+                parameters=sum(parameter.numel() for parameter in denoiser.parameters()),
+                receptive_field=receptive_field(denoiser),
+                multiply_adds_per_pixel=count_multiply_adds(denoiser.network, grid) / (height * width),
+                std=float(denoiser.std),
+                ladder=asdict(cascade.ladder("lowpass" if name == "low" else "details")),
+                grid=grid,
+            )
+        )
+    return CascadeDescription(
+        model=model,
+        channels=cascade.channels,
+        image_size=(height, width),
+        wavelet=cascade.wavelet,
+        conditioning_augmentation=cascade.conditioning_augmentation,
+        parameters=sum(scale.parameters for scale in scales),
+        multiply_adds_per_pixel=sum(scale.multiply_adds_per_pixel for scale in scales),
+        scales=tuple(scales),
+    )
+
+
+def receptive_field(denoiser: Any) -> int | None:
+    """Side r of the r x r inputs that one output of a denoiser depends on; None: all of them, or nobody says."""
+    field = getattr(getattr(denoiser, "network", None), "receptive_field", None)
+    return None if field is None else int(field)

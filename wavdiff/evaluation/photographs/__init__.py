@@ -1,0 +1,1 @@
+"""Photographs at their own size: denoising and enlarging beside references."""

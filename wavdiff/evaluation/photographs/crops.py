@@ -1,0 +1,125 @@
+"""Crops to look at: every method's result in the same window, enlarged four times, pixel by pixel.
+
+The window is the most textured one of its size, so that nobody chooses it: there restoration is hardest.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wavdiff.evaluation.plots import pyplot
+
+SIDE = 64  # pixels of the picture
+
+
+ZOOM = 4  # 400 %
+
+
+GAP = 6  # screen pixels between tiles
+
+
+CAPTION = 20  # screen pixels above a tile
+
+
+CHARACTERS = 28  # of a caption, for which there is room
+
+
+DOTS_PER_INCH = 128  # a power of two, so that inches times this are whole pixels again
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One window: what it shows, its pixels (C, h, w) in [-1, 1], how often smaller they are, the picture's PSNR."""
+
+    caption: str
+    pixels: Tensor
+    scale: int = 1
+    psnr: float | None = None
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Tiles of one window side by side, and the noise level or factor that they belong to."""
+
+    name: str
+    tiles: list[Tile]
+
+
+def textured_window(pixels: Tensor, side: int = SIDE, step: int = 8) -> tuple[slice, slice]:
+    """Choose the window with the largest mean squared gradient of its gray values; the topmost, leftmost of equals.
+
+    Args:
+        pixels: (C, H, W) with sides of at least `step`.
+        side: of the window, in pixels; less where the picture is smaller.
+        step: corners lie at multiples of it, and the side is one.
+
+    Returns:
+        Rows and columns.
+    """
+    gray = pixels.double().mean(dim=0)
+    down, right = torch.zeros_like(gray), torch.zeros_like(gray)
+    down[:-1], right[:, :-1] = gray.diff(dim=0), gray.diff(dim=1)
+    height, width = (max(min(side, length) // step * step, step) for length in gray.shape)
+    energy = functional.avg_pool2d((down.square() + right.square())[None, None], (height, width), stride=step)[0, 0]
+    # Sums of equal numbers differ in their last digits, which must not choose.
+    top, left = np.unravel_index(int(np.argmax(energy.float().numpy())), tuple(energy.shape))
+    return slice(int(top) * step, int(top) * step + height), slice(int(left) * step, int(left) * step + width)
+
+
+def save_strips(strips: Sequence[Strip], path: Path) -> None:
+    """Write strips under one another, with captions, as one PNG without any resampling.
+
+    Args:
+        strips: of one picture, all windows of one size.
+        path: the PNG.
+    """
+    plots = pyplot()
+    largest = strips[0].tiles[-1].pixels
+    height, width = ZOOM * largest.shape[-2] + CAPTION, ZOOM * largest.shape[-1] + GAP
+    across = max(len(strip.tiles) for strip in strips) * width + GAP
+    down = len(strips) * height + GAP
+    figure = plots.figure(figsize=(across / DOTS_PER_INCH, down / DOTS_PER_INCH), dpi=DOTS_PER_INCH)
+    for row, strip in enumerate(strips):
+        for column, tile in enumerate(strip.tiles):
+            left, top = GAP + column * width, CAPTION + row * height
+            array = _zoomed(tile)
+            figure.figimage(array, xo=left, yo=down - top - array.shape[0], origin="upper")
+            text = tile.caption if tile.psnr is None else f"{tile.caption[:CHARACTERS]} {tile.psnr:.2f} dB"
+            figure.text(left / across, 1 - (top - 6) / down, text, fontsize=7)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+    plots.close(figure)
+
+
+def _zoomed(tile: Tile) -> np.ndarray:
+    """The tile as it is shown, uint8 (h, w, 3)."""
+    pixels = ((tile.pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    times = ZOOM * tile.scale
+    large = pixels.repeat_interleave(times, dim=1).repeat_interleave(times, dim=2)
+    return large.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+
+
+def crops_page(title: str, files: Mapping[str, str]) -> str:
+    """An HTML page with the pictures of `save_strips`: {name of the photograph: file beside the page}."""
+    figures = "\n".join(
+        f'<h2>{html.escape(name)}</h2>\n<img src="{html.escape(file)}" alt="crops of {html.escape(name)}">'
+        for name, file in files.items()
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>{html.escape(title)}</title>
+<style>body {{ font-family: sans-serif; margin: 2em }} img {{ image-rendering: pixelated }}</style>
+<h1>{html.escape(title)}</h1>
+<p>The most textured {SIDE}x{SIDE} window of each picture at {100 * ZOOM} %, every pixel shown as a square.
+Decibels are those of the whole picture.</p>
+{figures}
+</html>
+"""

@@ -1,0 +1,90 @@
+"""Decoding a file into a spool, whole by Pillow or by rows by libvips.
+
+Pillow holds the whole picture while it decodes, which is right for pictures of ordinary size and necessary for modes
+that need interpretation (palettes, one bit, tints of two bits, inverted gray, YCbCr). libvips holds some rows. It
+decodes PNG, JPEG and TIFF with plain samples to the same integers (the tests compare), and it is the only one of the
+two that keeps all 16 bits of colour pictures. Binary PGM and PPM files are rows already.
+"""
+
+import math
+from contextlib import nullcontext
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from wavdiff.images.codecs.headers import Header
+from wavdiff.images.codecs.pillow_modes import bands_from_image
+from wavdiff.images.codecs.quiet import quiet_libraries
+from wavdiff.images.codecs.vips import decode_rows
+from wavdiff.images.disk_array import Spool
+from wavdiff.images.picture import PictureInfo
+from wavdiff.system.errors import WavdiffError
+
+
+def decode(
+    source: Path | BinaryIO, image: Image.Image, header: Header, name: str, limit_bytes: int
+) -> tuple[Spool, int]:
+    """Decode a picture.
+
+    Args:
+        source: the file, or an open one that can seek.
+        image: the same file, opened by Pillow and not loaded.
+        header: its description.
+        name: what messages call it.
+        limit_bytes: pixels up to this size stay in memory and are decoded by Pillow.
+
+    Returns:
+        The bands as they lie in the file, and the orientation, 1 to 8, that they still need.
+
+    Raises:
+        WavdiffError: the pixels are damaged, or the temporary file cannot be written.
+    """
+    info = header.info
+    if header.needs_rows and not header.by_rows:
+        raise WavdiffError(f"{name}: 16-bit {info.mode.partition(';')[0]} stored in this way is not supported")
+    is_large = info.size[0] * info.size[1] * info.bands * info.dtype.itemsize > limit_bytes
+    by_rows = header.needs_rows or (is_large and header.by_rows)
+    # Pillow turns TIFF while it loads.
+    turn = 1 if info.format == "TIFF" and not by_rows else header.orientation
+    height, width = info.size if turn <= 4 else info.size[::-1]
+    spool = Spool((height, width), info.bands, info.dtype, limit_bytes)
+    try:
+        if not by_rows:
+            _decode_whole(image, header, name, spool)
+        else:
+            with open(source, "rb") if isinstance(source, Path) else nullcontext(source) as file:
+                if header.raw is not None:
+                    _decode_raw(file, header.raw, info, spool, name)
+                else:
+                    decode_rows(file, info, spool, name)
+    except BaseException:
+        spool.close()
+        raise
+    return spool, turn
+
+
+def _decode_whole(image: Image.Image, header: Header, name: str, spool: Spool) -> None:
+    with quiet_libraries(image.format == "TIFF"):  # libtiff
+        image.load()
+    for top, bottom in spool.strips():
+        part = image.crop((0, top, spool.size[1], bottom))
+        bands = bands_from_image(part, header.info, name)
+        spool.write(top, 0, 65535 - bands if header.inverted else bands)
+
+
+def _decode_raw(file: BinaryIO, raw: tuple[int, int], info: PictureInfo, spool: Spool, name: str) -> None:
+    """Read the pixels of a binary PGM or PPM file, big-endian, and scale them to the largest value of 8 or 16 bits."""
+    offset, largest = raw
+    stored = np.dtype(np.uint8 if largest < 256 else ">u2")
+    file.seek(offset)
+    for top, bottom in spool.strips():
+        shape = (bottom - top, spool.size[1], spool.bands)
+        content = file.read(math.prod(shape) * stored.itemsize)
+        if len(content) < math.prod(shape) * stored.itemsize:
+            raise WavdiffError(f"{name}: damaged image: the file ends before row {bottom} of {spool.size[0]}")
+        bands: np.ndarray = np.frombuffer(content, dtype=stored).reshape(shape)
+        if largest != info.maximum:
+            bands = np.minimum(np.round(bands / largest * info.maximum), info.maximum)
+        spool.write(top, 0, bands.astype(spool.dtype))

@@ -1,0 +1,133 @@
+"""Pillow's modes to bands and back.
+
+Every mode becomes one of four layouts: gray or three colours, each with or without opacity; CMYK has a key beside its
+colours. On the way back the same mode comes out: one bit by comparison with a half, palettes by choosing one anew
+(:mod:`wavdiff.images.codecs.palette`), premultiplied modes by multiplying.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from wavdiff.images.codecs.headers import describe
+from wavdiff.images.codecs.palette import Palette, choose_palette
+from wavdiff.images.picture import PictureInfo, Planes, bands_from_planes, planes_from_bands
+from wavdiff.system.errors import WavdiffError
+
+
+def from_pil(image: Image.Image) -> tuple[Planes, PictureInfo]:
+    """Turn a Pillow image into planes.
+
+    Args:
+        image: of any mode but "F" and "LAB". It is taken as it lies: an EXIF orientation is left alone, and so is the
+            EXIF block.
+
+    Returns:
+        Its planes and what kind of image it was, for :func:`to_pil_like`.
+
+    Raises:
+        WavdiffError: floating-point pixels, gray values beyond 16 bits, or a mode that is not supported.
+    """
+    name = "the image"
+    info = describe(image, name).info
+    if image.mode.startswith("I"):
+        info = replace(info, mode=image.mode, has_alpha=False)
+    elif info.bits == 16:  # in the file, but Pillow holds 8
+        info = replace(info, mode=info.mode.partition(";")[0], bits=8)
+    block = image.info.get("exif")
+    info = replace(info, size=(image.height, image.width), exif=block if isinstance(block, bytes) else None)
+    return planes_from_bands(bands_from_image(image, info, name), info), info
+
+
+def to_pil_like(planes: Planes, info: PictureInfo) -> Image.Image:
+    """Turn planes into a Pillow image of the mode that another had.
+
+    Args:
+        planes: of any size; values outside their range are limited.
+        info: from :func:`from_pil` or of a file.
+
+    Returns:
+        An image of ``info.mode``, with profile, resolution and EXIF in its ``info``. Pillow has no 16-bit colour:
+        "RGB;16" becomes "RGB" and so on.
+
+    Raises:
+        WavdiffError: planes that do not fit ``info``, or that are not finite.
+    """
+    if info.bits == 16 and not info.mode.startswith("I"):
+        info = replace(info, mode=info.mode.partition(";")[0], bits=8)
+    bands = bands_from_planes(planes, info, "the image")
+    image = image_from_bands(bands, info, choose_palette([bands], info) if info.mode in ("P", "PA") else None)
+    for key, value in (("icc_profile", info.icc_profile), ("dpi", info.dpi), ("exif", info.exif)):
+        if value is not None:
+            image.info[key] = value
+    return image
+
+
+def bands_from_image(image: Image.Image, info: PictureInfo, name: str) -> np.ndarray:
+    """Turn a Pillow image, or a part of it, into integers.
+
+    Args:
+        image: with the mode that it had when ``info`` was made.
+        info: its description.
+        name: what messages call it.
+
+    Returns:
+        (h, w, ``info.bands``) of ``info.dtype``.
+
+    Raises:
+        WavdiffError: gray values beyond 16 bits.
+    """
+    if info.bits == 16:
+        values = np.array(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise WavdiffError(
+                f"{name}: gray values must be within 16 bits, 0 to 65535, not {values.min()} to {values.max()}"
+            )
+        return values.astype(np.uint16)[..., None]
+    if info.has_key:
+        return 255 - np.array(image)
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
+    if info.has_alpha:
+        # Not to "LA", which would weight red, green and blue: for a gray image red is exact.
+        bands = np.array(image.convert("RGBA"))
+        return bands[..., [0, 3]] if info.channels == 1 else bands
+    if info.channels == 1:
+        return np.array(image.convert("RGB"))[..., :1] if image.mode == "P" else np.array(image.convert("L"))[..., None]
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def image_from_bands(bands: np.ndarray, info: PictureInfo, palette: Palette | None = None) -> Image.Image:
+    """Turn integers into a Pillow image of ``info.mode``.
+
+    Args:
+        bands: (h, w, ``info.bands``) of ``info.dtype``.
+        info: what the bands mean. Of the modes of 16 bits only the gray ones ("I...") are possible.
+        palette: the palette, for modes "P" and "PA".
+
+    Returns:
+        The image.
+    """
+    height, width = bands.shape[:2]
+    mode = info.mode
+    if info.bits == 16:
+        gray = bands[..., 0]
+        if mode == "I;16B":
+            return Image.frombytes(mode, (width, height), gray.astype(">u2").tobytes())
+        return Image.fromarray(gray.astype(np.int32) if mode == "I" else np.ascontiguousarray(gray))
+    if palette is not None:
+        image = palette.image(bands)
+        if mode == "P":
+            return image
+        image = image.convert("PA")
+        image.putalpha(Image.fromarray(np.ascontiguousarray(bands[..., -1])))
+        return image
+    if info.has_key:
+        return Image.frombytes("CMYK", (width, height), (255 - bands).tobytes())
+    if info.bands == 1:
+        image = Image.fromarray(np.ascontiguousarray(bands[..., 0]))
+        return image.point([0] * 128 + [255] * 128, "1") if mode == "1" else image
+    plain = {2: "LA", 3: "RGB", 4: "RGBA"}[info.bands]
+    image = Image.frombytes(plain, (width, height), np.ascontiguousarray(bands).tobytes())
+    return image if mode == plain else image.convert(mode)

@@ -1,0 +1,1 @@
+"""Models: wavelets, folders of trained models, and the cascade."""

@@ -1,0 +1,1 @@
+"""The cascade: read from top to bottom, this folder is the paper."""

@@ -1,0 +1,220 @@
+"""Settings of the sections `model` and `noise` of a configuration: the cascade, its networks and noise levels."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import shown
+from wavdiff.system.settings import from_fields, require
+
+PUBLISHED_NETWORKS: dict[str, dict[str, Any]] = {
+    "lowpass": {"kind": "bias-free", "width": 64, "depth": 20, "receptive_field": 41},
+    "details": {"kind": "bias-free", "width": 64, "depth": 21, "receptive_field": 13},
+}
+"""The blind networks of Kadkhodaie, Guth, Mallat, Simoncelli (ICLR 2023)."""
+
+
+KINDS = ("local", "global", "bias-free")
+
+
+MOST_PARAMETERS = 200_000_000
+
+
+LARGEST_SIDE = 4096
+
+
+MOST_DEPTH = 128
+
+
+MOST_LEVELS = 10
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """One network: `kind` "local" uses depth = number of convolutions, `receptive_field`, `activation` and
+    `preactivated`; "global" uses depth = residual blocks per resolution, `stages` and `growth`; "bias-free" is
+    blind and uses depth = number of convolutions and `receptive_field` (see `networks`)."""
+
+    kind: str = "local"
+    width: int = 64
+    depth: int = 10
+    receptive_field: int = 13
+    stages: int = 2
+    growth: float = 1.5
+    dropout: float = 0.0
+    activation: str = "silu"
+    preactivated: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.kind in KINDS, f"network kind must be one of {', '.join(KINDS)}", self.kind)
+        require(1 <= self.width <= 4096, "network width must be in [1, 4096]", self.width)
+        require(1 <= self.depth <= MOST_DEPTH, f"network depth must be in [1, {MOST_DEPTH}]", self.depth)
+        require(1 <= self.stages <= 10, "network stages must be in [1, 10]", self.stages)
+        blocks = self.depth * self.stages if self.kind == "global" else self.depth
+        require(blocks <= MOST_DEPTH, f"network depth * stages must be at most {MOST_DEPTH}", blocks)
+        require(0 < self.growth <= 16, "network growth must be in (0, 16]", self.growth)
+        require(0 <= self.dropout < 1, "network dropout must be in [0, 1)", self.dropout)
+        require(self.activation in ("silu", "relu"), "network activation must be silu or relu", self.activation)
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that this kind of network takes, with its kind."""
+        names = {
+            "local": ("kind", "width", "depth", "receptive_field", "dropout", "activation", "preactivated"),
+            "global": ("kind", "width", "depth", "stages", "growth", "dropout"),
+            "bias-free": ("kind", "width", "depth", "receptive_field"),
+        }[self.kind]
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The cascade: image size (H, W), channels, wavelet, number of levels, and its networks.
+
+    `details` is used at every scale, changed by `scale_networks`: {"1": {"width": 96}}. `ladders` are the default
+    noise ladders of `sample`.
+    """
+
+    image_size: tuple[int, int] = (32, 32)
+    channels: int = 1
+    wavelet: str = "haar"
+    levels: int = 1
+    lowpass: NetworkConfig = NetworkConfig(kind="global", width=32, depth=1)
+    details: NetworkConfig = NetworkConfig(width=32, depth=6, receptive_field=9)
+    scale_networks: dict[str, Any] = field(default_factory=dict)
+    conditioning_augmentation: bool = True
+    ladders: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(self.channels in (1, 3), "model.channels must be 1 (gray) or 3 (RGB)", self.channels)
+        require(0 <= self.levels <= MOST_LEVELS, f"model.levels must be in [0, {MOST_LEVELS}]", self.levels)
+        for side in self.image_size:
+            require(side <= LARGEST_SIDE, f"model.image_size must be at most {LARGEST_SIDE} a side", self.image_size)
+            require(
+                side >= 2**self.levels and side % 2**self.levels == 0,
+                f"model.image_size must be multiples of 2**levels = {2**self.levels}",
+                self.image_size,
+            )
+        scales = [str(scale) for scale in range(self.levels)]
+        require(
+            set(self.scale_networks) <= set(scales),
+            f"model.scale_networks has scales among {', '.join(scales) or 'none'}",
+            self.scale_networks,
+        )
+        for scale in scales:
+            self.detail_network(scale)
+        require(set(self.ladders) <= {"lowpass", "details"}, "model.ladders has lowpass and details", self.ladders)
+        for name, settings in self.ladders.items():
+            _check_ladder(f"model.ladders.{name}", settings)
+        count = self.count_parameters()
+        require(count <= MOST_PARAMETERS, f"model has at most {MOST_PARAMETERS} parameters in all networks", count)
+
+    def count_parameters(self) -> int:
+        """Parameters of all networks, which are not made for it."""
+        from wavdiff.models.cascade.networks import count_parameters, detail_shape
+
+        channels = self.channels
+        networks = [("lowpass", self.lowpass, channels, channels, 1)]
+        for scale in range(self.levels):
+            network = self.detail_network(str(scale))
+            networks.append((f"scale {scale}", network, *detail_shape(network.kind, channels), 2))
+        total = 0
+        for name, network, *shape in networks:
+            try:
+                total += count_parameters(network.settings(), *shape)
+            except WavdiffError as error:
+                raise WavdiffError(f"configuration: model.{name}: {error}") from error
+        return total
+
+    def detail_network(self, scale: str) -> NetworkConfig:
+        """The network of detail scale "0", "1", ..."""
+        changes = self.scale_networks.get(scale, {})
+        if not isinstance(changes, dict):
+            raise WavdiffError(f"configuration: model.scale_networks.{scale} must be a mapping, got {shown(changes)}")
+        if not changes:
+            return self.details
+        network: NetworkConfig = from_fields(
+            NetworkConfig, {**dataclasses.asdict(self.details), **changes}, f"model.scale_networks.{scale}"
+        )
+        return network
+
+
+def _check_ladder(name: str, settings: Any) -> None:
+    from wavdiff.models.cascade.solvers import Ladder
+
+    try:
+        Ladder(**settings)
+    except (TypeError, WavdiffError) as error:
+        raise WavdiffError(f"configuration: {name} is no ladder ({error}), got {shown(settings)}") from error
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Training noise levels (see `noise.NoiseDistribution`); `denoising_fraction` of a batch teaches denoising."""
+
+    image_min: float = 0.008
+    image_max: float = 0.7
+    log_mean: float = -0.4
+    log_std: float = 1.5
+    top_fraction: float = 0.25
+    denoising_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.image_min < self.image_max <= 1000,
+            "noise needs 0 < noise.image_min < noise.image_max <= 1000",
+            (self.image_min, self.image_max),
+        )
+        require(-50 <= self.log_mean <= 50, "noise.log_mean must be in [-50, 50]", self.log_mean)
+        require(0 <= self.log_std <= 50, "noise.log_std must be in [0, 50]", self.log_std)
+        require(0 <= self.top_fraction <= 1, "noise.top_fraction must be in [0, 1]", self.top_fraction)
+        require(
+            0 <= self.denoising_fraction <= 1, "noise.denoising_fraction must be in [0, 1]", self.denoising_fraction
+        )
+
+
+def with_published_networks(mapping: dict[str, Any]) -> dict[str, Any]:
+    """A configuration's mapping with `PUBLISHED_NETWORKS`, except where its networks are bias-free already.
+
+    What `scale_networks` changes of a network of another kind goes with that network, and ladders begin where blind
+    networks can.
+
+    Raises:
+        WavdiffError: `model` or one of its networks is no mapping.
+    """
+    from wavdiff.models.cascade.blind_denoisers import BLIND_TOP
+
+    mapping = copy.deepcopy(mapping)
+    model = _section(mapping, "model", "model")
+    kept = {}
+    for name, published in PUBLISHED_NETWORKS.items():
+        kept[name] = _section(model, name, f"model.{name}").get("kind") == published["kind"]
+        if not kept[name]:
+            model[name] = dict(published)
+    changes = _section(model, "scale_networks", "model.scale_networks")
+    for scale in list(changes):
+        kind = _section(changes, scale, f"model.scale_networks.{scale}").get("kind")
+        if kind != "bias-free" and not (kind is None and kept["details"]):
+            del changes[scale]
+    for ladder in _section(model, "ladders", "model.ladders").values():
+        top = ladder.get("sigma_max") if isinstance(ladder, dict) else None
+        if isinstance(top, int | float) and top > BLIND_TOP:
+            ladder["sigma_max"] = BLIND_TOP
+    return mapping
+
+
+def _section(mapping: dict[str, Any], name: Any, where: str) -> dict[str, Any]:
+    """The mapping `name` inside `mapping`, which is made where it is missing."""
+    section = mapping.setdefault(name, {})
+    if not isinstance(section, dict):
+        raise WavdiffError(f"configuration: {where} must be a mapping, got {shown(section)}")
+    return section
+
+
+def model_from_mapping(mapping: dict[str, Any]) -> ModelConfig:
+    """The section `model` alone; raises as `from_mapping`."""
+    result: ModelConfig = from_fields(ModelConfig, mapping, "model")
+    return result

@@ -1,0 +1,1 @@
+"""How a cascade is trained: what an example is, the losses, held-out numbers, growth, assembling."""

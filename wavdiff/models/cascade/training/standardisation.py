@@ -1,0 +1,116 @@
+"""From a configuration to data, standardisation and a fresh cascade."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sized
+from pathlib import Path
+
+import torch
+
+from wavdiff.data import ExampleDataset, Images
+from wavdiff.data.protocols import EncodedImage
+from wavdiff.models import wavelets
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.training.growth import start_from
+from wavdiff.models.folders import load_cascade
+from wavdiff.system.errors import WavdiffError
+from wavdiff.training.batches import example_settings
+from wavdiff.training.config import RunConfig
+
+STANDARDISE_IMAGES = 2000
+
+
+def some_images(source: Images, seed: int, most: int) -> Iterator[int | EncodedImage]:
+    """Up to `most` images to measure on, for `ExampleDataset`: evenly spread, or a stream's first ones, shuffled."""
+    if isinstance(source, Sized):
+        count = min(len(source), most)
+        return (index * len(source) // count for index in range(count))
+    return itertools.islice(source.epoch(seed, 0), most)
+
+
+def measure_rms(source: Images, config: RunConfig) -> tuple[float, list[float]]:
+    """Rms of the low-pass image and of the details (finest first) over up to 2,000 training images, library units."""
+    dataset = ExampleDataset(source, **example_settings(config))
+    levels = config.model.levels
+    energy = torch.zeros(levels + 1, dtype=torch.float64)
+    count = 0
+    for image in some_images(source, config.training.seed, STANDARDISE_IMAGES):
+        count += 1
+        pyramid = wavelets.decompose(dataset[(image, 0, 0.0)][None], levels, config.model.wavelet)
+        for place, bands in enumerate((*pyramid.details, pyramid.coarse)):
+            energy[place] += bands.double().square().mean()
+    rms = (energy / count).sqrt().clamp(min=1e-4).tolist()
+    return round(rms[-1], 6), [round(value, 6) for value in rms[:-1]]
+
+
+def build_cascade(config: RunConfig, lowpass_std: float, detail_stds: list[float]) -> WaveletCascade:
+    """A fresh cascade of the configuration, initialised from `training.seed`."""
+    model = config.model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        return WaveletCascade(
+            image_size=model.image_size,
+            channels=model.channels,
+            wavelet=model.wavelet,
+            lowpass_network=model.lowpass.settings(),
+            detail_networks=[model.detail_network(str(scale)).settings() for scale in range(model.levels)],
+            lowpass_std=lowpass_std,
+            detail_stds=detail_stds,
+            conditioning_augmentation=model.conditioning_augmentation,
+            ladders=model.ladders,
+            noise_max=config.noise.image_max if config.noise.denoising_fraction > 0 else None,
+        )
+
+
+def take_scales(cascade: WaveletCascade, names: list[str], base: str | Path) -> None:
+    """Copy the networks of some scales from a trained model.
+
+    Raises:
+        WavdiffError: the model is missing or its networks, wavelet or standardisation do not fit.
+    """
+    other = load_cascade(base)
+    for setting in ("wavelet", "channels", "lowpass_std"):
+        ours, theirs = cascade.config[setting], other.config[setting]
+        if ours != theirs:
+            raise WavdiffError(f"--base {base}: its {setting} is {theirs!r}, this run's is {ours!r}")
+    for name in names:
+        ours, theirs = cascade.denoiser(name), other.denoiser(name)
+        if ours.std != theirs.std:
+            raise WavdiffError(f"--base {base}: the rms of scale {name} is {theirs.std}, this run's is {ours.std}")
+        try:
+            ours.load_state_dict(theirs.state_dict())
+        except RuntimeError as error:
+            raise WavdiffError(f"--base {base}: the network of scale {name} does not fit ({error})") from error
+
+
+def standardisation_of(model: str | Path, config: RunConfig) -> tuple[float, list[float]]:
+    """The rms values of a trained model that a run starts from: its networks are only right with them.
+
+    Raises:
+        WavdiffError: the model is missing, or has other channels, another wavelet or other levels.
+    """
+    other = load_cascade(model)
+    wanted = config.model
+    for setting, ours, theirs in (
+        ("channels", wanted.channels, other.channels),
+        ("wavelet", wanted.wavelet, other.wavelet),
+        ("levels", wanted.levels, other.levels),
+    ):
+        if ours != theirs:
+            raise WavdiffError(f"training.init {model}: its {setting} is {theirs!r}, this run's is {ours!r}")
+    return other.lowpass.std, [other.denoiser(str(scale)).std for scale in range(other.levels)]
+
+
+def initialise(cascade: WaveletCascade, model: str | Path) -> None:
+    """Start every network from the one of the same scale in a trained model, which may be smaller (see `growth`).
+
+    Raises:
+        WavdiffError: the model is missing or a network does not fit.
+    """
+    other = load_cascade(model)
+    for name in cascade.scale_names:
+        try:
+            start_from(cascade.denoiser(name).network, other.denoiser(name).network)
+        except WavdiffError as error:
+            raise WavdiffError(f"training.init {model}: the network of scale {name} does not fit: {error}") from error

@@ -1,0 +1,108 @@
+"""Files that N draws make together: their mean, maps of their standard deviation, bounds of an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wavdiff.images import Planes, create_picture, plain_info
+from wavdiff.images.rectangle import Rectangle, Write
+from wavdiff.models.wavelets import padded_size
+from wavdiff.restoration.planes import Plane
+from wavdiff.restoration.posterior import summarise
+from wavdiff.restoration.request import RestorationRequest
+from wavdiff.system.atomic import written_whole
+
+
+@torch.no_grad()
+def write_summary(
+    draws: list[Plane],
+    request: RestorationRequest,
+    files: list[Path],
+    mean: Write,
+    writer: Callable[[Path], Write],
+    writers: ExitStack,
+) -> list[str]:
+    """Write what `planned_outputs` lists after the draws themselves, by bands of rows.
+
+    Maps are in [0, 1] units, of colour as the cascade draws it (premultiplied, where a picture with opacity is
+    enlarged): `.npy` (H, W, C) float32, or (h, w, 1) for octaves; `.png` their root mean square over channels, scaled
+    so that white is the largest value.
+
+    Args:
+        draws: planes (C, H, W), library units.
+        request: with `samples`, perhaps with `interval`.
+        files: maps (PNG and NPY in turns), then lower and upper image.
+        mean: takes the mean picture.
+        writer: makes a writer of a picture like the source.
+        writers: contexts that complete the files.
+
+    Returns:
+        Lines for the user.
+    """
+    height, width = draws[0].size
+    octaves = request.octaves
+    padded = padded_size((height, width), octaves)
+    sizes = [(height, width), *((padded[0] >> k, padded[1] >> k) for k in range(1, octaves + 1))]
+    limit = request.memory_bytes // 16
+    maps = [_Map(files[2 * k], files[2 * k + 1], size, writers, limit) for k, size in enumerate(sizes)]
+    bounds = [writer(path) for path in files[2 * (octaves + 1) :]]
+    for band in _bands(height, width, 2**octaves, len(draws) * draws[0].channels):
+        values = torch.stack([plane.read(band) for plane in draws])
+        summary = summarise(values, octaves)
+        mean(band.top, 0, summary.mean)
+        for place, spread in zip(maps, (summary.std, *summary.octaves), strict=True):
+            place.add(spread / 2)
+        if bounds and request.interval is not None:
+            for write, bound in zip(bounds, summary.bounds(request.interval, len(draws)), strict=True):
+                write(band.top, 0, bound)
+    return [place.finish() for place in maps]
+
+
+def _bands(height: int, width: int, step: int, channels: int) -> Iterator[Rectangle]:
+    """Bands of rows of about 4 million values, starting at multiples of `step`."""
+    rows = max(1, (1 << 22) // (width * channels) // step) * step
+    for top in range(0, height, rows):
+        yield Rectangle(top, min(top + rows, height), 0, width)
+
+
+class _Map:
+    """A map of standard deviations, taken by bands: the array is written at once, the picture when its maximum is
+    known."""
+
+    def __init__(
+        self, picture: Path, array: Path, size: tuple[int, int], writers: ExitStack, memory_bytes: int
+    ) -> None:
+        self.picture, self.size, self.writers = picture, size, writers
+        self.file: BinaryIO = writers.enter_context(written_whole(array))
+        self.spread = Plane(1, *size, in_memory=4 * size[0] * size[1] <= memory_bytes)
+        self.row, self.sum, self.largest = 0, 0.0, 0.0
+
+    def add(self, band: Tensor) -> None:
+        """Take the next rows (C, rows, w)."""
+        channels, rows, width = band.shape
+        if self.row == 0:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (*self.size, channels)}
+            np.lib.format.write_array_header_1_0(self.file, header)
+        self.file.write(np.ascontiguousarray(band.permute(1, 2, 0).numpy(), dtype="<f4").tobytes())
+        spread = band.square().mean(dim=0, keepdim=True).sqrt()
+        self.spread.write(Rectangle(self.row, self.row + rows, 0, width), spread)
+        self.row += rows
+        self.sum += float(spread.double().square().sum())
+        self.largest = max(self.largest, float(spread.max()))
+
+    def finish(self) -> str:
+        """Complete both files; returns a line for the user."""
+        scale = 2 / self.largest if self.largest > 0 else 0.0
+        sink = self.writers.enter_context(create_picture(self.picture, plain_info(self.size, 1)))
+        for band in _bands(*self.size, 1, 1):
+            sink.write(band.top, 0, Planes(self.spread.read(band) * scale - 1))
+        self.spread.close()
+        rms = (self.sum / (self.size[0] * self.size[1])) ** 0.5
+        return f"{self.picture}: standard deviation {rms:.4f} (rms); white is {self.largest:.4f}"
