@@ -19,11 +19,11 @@ from wavdiff.images import Planes, plain_info
 from wavdiff.images.in_memory import as_planes
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.sampling import sample_walk
-from wavdiff.models.cascade.walk import Mode
 from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL, load_cascade
 from wavdiff.restoration.channels import MemorySource
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.restorer import Work
+from wavdiff.restoration.tasks import Mode
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import check_sigma
 

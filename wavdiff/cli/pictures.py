@@ -200,7 +200,7 @@ def _load(model: str | None, request: RestorationRequest, processes: Processes) 
     if request.verb == "upscale":
         cascade.scales_of(request.factor)
     changes = {"steps": request.steps, "solver": request.solver}
-    cascade.ladder("details", **{name: value for name, value in changes.items() if value is not None})
+    cascade.schedule("details", **{name: value for name, value in changes.items() if value is not None})
     return cascade
 
 

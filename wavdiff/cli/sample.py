@@ -149,7 +149,7 @@ def _pair(option: str, values: list[Any], text: str) -> list[Any]:
 
 
 def _range(text: str | None) -> tuple[float, float] | Literal["model"] | None:
-    from wavdiff.models.cascade.model import check_range
+    from wavdiff.models.cascade.verbs import check_range
 
     if text is None:
         return "model"

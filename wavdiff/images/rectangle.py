@@ -40,6 +40,15 @@ class Rectangle:
             min(self.right + halo, size[1]),
         )
 
+    def common(self, other: Rectangle) -> Rectangle:
+        """What lies in both; its height or width is not positive where nothing does."""
+        return Rectangle(
+            max(self.top, other.top),
+            min(self.bottom, other.bottom),
+            max(self.left, other.left),
+            min(self.right, other.right),
+        )
+
     def scaled(self, factor: int) -> Rectangle:
         """The same place on a grid `factor` times as fine."""
         return Rectangle(self.top * factor, self.bottom * factor, self.left * factor, self.right * factor)

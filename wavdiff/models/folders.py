@@ -19,7 +19,8 @@ from safetensors.torch import save
 from torch import nn
 
 from wavdiff.models.cascade.config import MOST_PARAMETERS
-from wavdiff.models.cascade.model import WaveletCascade, check_settings
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.stored_settings import check_settings
 from wavdiff.system.atomic import replace_folder
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.text_files import parse_json, parse_yaml, read_text

@@ -21,8 +21,8 @@ from wavdiff.models.cascade.random_numbers import position_noise
 from wavdiff.restoration.channels import LUMA_NOISE, reading_luma, writing_luma
 from wavdiff.restoration.planes import Plane
 from wavdiff.restoration.request import RestorationRequest
-from wavdiff.restoration.tasks import Mode, denoise_picture, draw_ladders, is_local, upscale_picture
-from wavdiff.restoration.tiled import Progress, TiledWalk
+from wavdiff.restoration.tasks import Mode, denoise_picture, draw_schedules, is_local, upscale_picture
+from wavdiff.restoration.tiled import Progress, TiledCanvas, denoise_tiled
 from wavdiff.system.errors import WavdiffError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Work:
         if request.verb == "upscale":
             cascade.scales_of(factor)
         self.size = (info.size[0] * factor, info.size[1] * factor)
-        self.ladders = draw_ladders(cascade, request.verb, request.solver, request.steps)
+        self.schedules = draw_schedules(cascade, request.verb, request.solver, request.steps)
         self.alpha: Plane | None = None
         self.key: Plane | None = None
         self._enlarges_alpha = info.has_alpha and request.verb == "upscale"
@@ -232,13 +232,13 @@ class Work:
         if request.verb == "upscale":
             upscale_picture(
                 self.cascade, read, size, channels, request.factor, write, mode=mode, seed=seed,
-                ladder=self.ladders[1], memory_bytes=memory, progress=progress,
+                schedule=self.schedules[1], memory_bytes=memory, progress=progress,
             )  # fmt: skip
             return
         assert levels is not None
         denoise_picture(
             self.cascade, read, size, channels, levels, write, mode=mode, seed=seed,
-            ladders=self.ladders, memory_bytes=memory, progress=progress,
+            schedules=self.schedules, memory_bytes=memory, progress=progress,
         )  # fmt: skip
 
     def _noise_levels(self, read: Read, channels: int, name: str) -> list[float]:
@@ -286,12 +286,12 @@ def estimate_levels(cascade: WaveletCascade, read: Read, size: tuple[int, int], 
     """The noise of a picture, with the cascade's own estimate as a second opinion where its networks are local."""
     denoise: Callable[[Tensor, float], Tensor] | None = None
     if is_local(cascade):
-        walk = TiledWalk(cascade, channels)
 
         def denoise(batch: Tensor, sigma: float) -> Tensor:
             results = torch.empty_like(batch)
             for picture, result in zip(batch, results, strict=True):
-                walk.denoise(
+                denoise_tiled(
+                    TiledCanvas(cascade, channels),
                     lambda top, bottom, left, right: picture[:, top:bottom, left:right],  # noqa: B023
                     (picture.shape[1], picture.shape[2]),
                     [2 * sigma] * (cascade.levels + 1),

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from wavdiff.images.rectangle import Read, Write
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.networks import BiasFreeNetwork, LocalNetwork
-from wavdiff.models.cascade.solvers import Ladder
-from wavdiff.restoration.tiled import Progress, TiledWalk
+from wavdiff.models.cascade.solvers import Schedule
+from wavdiff.restoration.tiled import Progress, TiledCanvas, denoise_tiled, upscale_tiled
 
 Mode = Literal["mean", "sample"]
 
@@ -26,7 +25,7 @@ Mode = Literal["mean", "sample"]
 def is_local(cascade: WaveletCascade) -> bool:
     """Whether every network of the cascade is local, so that it denoises tile by tile."""
     return cascade.wavelet == "haar" and all(
-        isinstance(cascade.denoiser(name).network, LocalNetwork | BiasFreeNetwork) for name in cascade.scale_names
+        cascade.denoiser(name).network.receptive_field is not None for name in cascade.scale_names
     )
 
 
@@ -36,14 +35,15 @@ def knows_border(cascade: WaveletCascade, size: tuple[int, int]) -> bool:
     It did if it is global, or if it is one of the published kind and sees all of a low-pass image at once.
     """
     network = cascade.lowpass.network
-    whole = not isinstance(network, LocalNetwork) and (
-        not isinstance(network, BiasFreeNetwork) or network.receptive_field >= min(size) // 2**cascade.levels
-    )
+    field = network.receptive_field
+    whole = field is None or (network.blind and field >= min(size) // 2**cascade.levels)
     return size == cascade.image_size and whole
 
 
-def draw_ladders(cascade: WaveletCascade, verb: str, solver: str | None, steps: int | None) -> tuple[Ladder, Ladder]:
-    """(low-pass, details): the ladders of draws, with the user's changes.
+def draw_schedules(
+    cascade: WaveletCascade, verb: str, solver: str | None, steps: int | None
+) -> tuple[Schedule, Schedule]:
+    """(low-pass, details): the schedules of draws, with the user's changes.
 
     Denoising starts at a noisy picture, and defaults to the stochastic solver: the deterministic one would map every
     picture to one and the same draw.
@@ -55,7 +55,7 @@ def draw_ladders(cascade: WaveletCascade, verb: str, solver: str | None, steps: 
         changes["solver"] = "sde-dpm"
     if steps is not None:
         changes["steps"] = steps
-    return cascade.ladder("lowpass", **changes), cascade.ladder("details", **changes)
+    return cascade.schedule("lowpass", **changes), cascade.schedule("details", **changes)
 
 
 def denoise_picture(
@@ -68,23 +68,24 @@ def denoise_picture(
     *,
     mode: Mode = "mean",
     seed: int = 0,
-    ladders: tuple[Ladder, Ladder] | None = None,
+    schedules: tuple[Schedule, Schedule] | None = None,
     memory_bytes: int = 1 << 30,
     progress: Progress | None = None,
 ) -> None:
-    """Remove white noise from a picture; see `TiledWalk.denoise` for the arguments.
+    """Remove white noise from a picture; see `tiled.denoise_tiled` for the arguments.
 
     A cascade that is not local uses the first noise level for all scales.
     """
     if is_local(cascade) and not (knows_border(cascade, size) and len(set(noise_levels)) == 1):
-        walk = TiledWalk(cascade, channels, memory_bytes=memory_bytes, progress=progress)
-        walk.denoise(read, size, noise_levels, write, mode=mode, seed=seed, ladders=ladders)
+        canvas = TiledCanvas(cascade, channels, seed=seed, memory_bytes=memory_bytes, progress=progress)
+        denoise_tiled(canvas, read, size, noise_levels, write, mode=mode, schedules=schedules)
         return
-    low, details = ladders or draw_ladders(cascade, "denoise", None, None)
 
     def verb(batch: Tensor, seeds: list[int]) -> Tensor:
-        level = torch.full((batch.shape[0],), noise_levels[0], device=batch.device)
-        return cascade.denoise(batch, level, mode=mode, seeds=seeds, lowpass_ladder=low, detail_ladder=details)
+        if mode == "sample":
+            chosen = schedules or draw_schedules(cascade, "denoise", None, None)
+            return cascade.draw_posterior(batch, noise_levels[0], seeds, *chosen)
+        return cascade.denoise(batch, torch.full((batch.shape[0],), noise_levels[0], device=batch.device)).mean
 
     write(0, 0, _in_one_piece(cascade, read(0, size[0], 0, size[1]), seed, verb))
     if progress:
@@ -101,20 +102,20 @@ def upscale_picture(
     *,
     mode: Mode = "mean",
     seed: int = 0,
-    ladder: Ladder | None = None,
+    schedule: Schedule | None = None,
     memory_bytes: int = 1 << 30,
     progress: Progress | None = None,
 ) -> None:
-    """Enlarge a picture; see `TiledWalk.upscale` for the arguments."""
+    """Enlarge a picture; see `tiled.upscale_tiled` for the arguments."""
     cascade.scales_of(factor)
-    ladder = ladder or cascade.ladder("details")
+    schedule = schedule or cascade.schedule("details")
     if cascade.wavelet == "haar" and not knows_border(cascade, (size[0] * factor, size[1] * factor)):
-        walk = TiledWalk(cascade, channels, memory_bytes=memory_bytes, progress=progress)
-        walk.upscale(read, size, factor, write, mode=mode, seed=seed, ladder=ladder)
+        canvas = TiledCanvas(cascade, channels, seed=seed, memory_bytes=memory_bytes, progress=progress)
+        upscale_tiled(canvas, read, size, factor, write, schedule=schedule if mode == "sample" else None)
         return
 
     def verb(batch: Tensor, seeds: list[int]) -> Tensor:
-        return cascade.upscale(batch, factor, mode=mode, seeds=seeds, ladder=ladder)
+        return cascade.upscale(batch, factor, seeds=seeds if mode == "sample" else None, schedule=schedule)
 
     write(0, 0, _in_one_piece(cascade, read(0, size[0], 0, size[1]), seed, verb))
     if progress:

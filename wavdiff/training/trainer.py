@@ -596,8 +596,8 @@ class Trainer:
         seeds = list(range(SHEET_IMAGES))[rank::processes]
         shape = (self.cascade.channels, *self.cascade.image_size)
         ladders: dict[str, Any] = {
-            "lowpass_ladder": self.cascade.ladder("lowpass"),
-            "detail_ladder": self.cascade.ladder("details"),
+            "lowpass_schedule": self.cascade.schedule("lowpass"),
+            "detail_schedule": self.cascade.schedule("details"),
         }
         drawn: list[tuple[int, int, Tensor]] = []
         if seeds:

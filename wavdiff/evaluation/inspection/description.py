@@ -125,7 +125,7 @@ def describe(cascade: WaveletCascade, model: str = "") -> CascadeDescription:
                 receptive_field=receptive_field(denoiser),
                 multiply_adds_per_pixel=count_multiply_adds(denoiser.network, grid) / (height * width),
                 std=float(denoiser.std),
-                ladder=asdict(cascade.ladder("lowpass" if name == "low" else "details")),
+                ladder=asdict(cascade.schedule("lowpass" if name == "low" else "details")),
                 grid=grid,
             )
         )

@@ -12,7 +12,7 @@ from wavdiff.evaluation.inspection.recorded import RecordedWalk, ScaleCall, reac
 from wavdiff.evaluation.metrics.fidelity import psnr
 from wavdiff.models import wavelets
 from wavdiff.models.cascade.random_numbers import derive_generator, draw_noise
-from wavdiff.models.cascade.walk import CascadeWalk
+from wavdiff.models.cascade.verbs import CascadeVerbs
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import check_sigma, shown
 
@@ -112,7 +112,7 @@ class Inspection:
     rows: list[PixelRows]
 
 
-def check_size(cascade: CascadeWalk, size: tuple[int, int]) -> None:
+def check_size(cascade: CascadeVerbs, size: tuple[int, int]) -> None:
     """Refuse a picture whose walk would not fit into memory.
 
     Raises:
@@ -127,7 +127,7 @@ def check_size(cascade: CascadeWalk, size: tuple[int, int]) -> None:
         )
 
 
-def inspect_picture(cascade: CascadeWalk, picture: Tensor, request: InspectionRequest | None = None) -> Inspection:
+def inspect_picture(cascade: CascadeVerbs, picture: Tensor, request: InspectionRequest | None = None) -> Inspection:
     """Add noise to a picture and look at what a cascade makes of it.
 
     Args:
@@ -183,7 +183,7 @@ def inspect_picture(cascade: CascadeWalk, picture: Tensor, request: InspectionRe
     )
 
 
-def _scales(cascade: CascadeWalk) -> list[tuple[str, float]]:
+def _scales(cascade: CascadeVerbs) -> list[tuple[str, float]]:
     """(name, std) of every scale, low-pass image first."""
     names = range(cascade.levels - 1, -1, -1)
     return [("low", cascade.lowpass.std), *((str(name), cascade.details[name].std) for name in names)]

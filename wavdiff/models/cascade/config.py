@@ -7,6 +7,9 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from wavdiff.models.cascade.blind_denoisers import BLIND_TOP
+from wavdiff.models.cascade.networks import NETWORKS, count_parameters, network_class
+from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 from wavdiff.system.settings import from_fields, require
@@ -16,9 +19,6 @@ PUBLISHED_NETWORKS: dict[str, dict[str, Any]] = {
     "details": {"kind": "bias-free", "width": 64, "depth": 21, "receptive_field": 13},
 }
 """The blind networks of Kadkhodaie, Guth, Mallat, Simoncelli (ICLR 2023)."""
-
-
-KINDS = ("local", "global", "bias-free")
 
 
 MOST_PARAMETERS = 200_000_000
@@ -50,11 +50,11 @@ class NetworkConfig:
     preactivated: bool = True
 
     def __post_init__(self) -> None:
-        require(self.kind in KINDS, f"network kind must be one of {', '.join(KINDS)}", self.kind)
+        require(self.kind in NETWORKS, f"network kind must be one of {', '.join(NETWORKS)}", self.kind)
         require(1 <= self.width <= 4096, "network width must be in [1, 4096]", self.width)
         require(1 <= self.depth <= MOST_DEPTH, f"network depth must be in [1, {MOST_DEPTH}]", self.depth)
         require(1 <= self.stages <= 10, "network stages must be in [1, 10]", self.stages)
-        blocks = self.depth * self.stages if self.kind == "global" else self.depth
+        blocks = self.depth * (self.stages if "stages" in self.settings() else 1)
         require(blocks <= MOST_DEPTH, f"network depth * stages must be at most {MOST_DEPTH}", blocks)
         require(0 < self.growth <= 16, "network growth must be in (0, 16]", self.growth)
         require(0 <= self.dropout < 1, "network dropout must be in [0, 1)", self.dropout)
@@ -62,11 +62,7 @@ class NetworkConfig:
 
     def settings(self) -> dict[str, Any]:
         """The arguments that this kind of network takes, with its kind."""
-        names = {
-            "local": ("kind", "width", "depth", "receptive_field", "dropout", "activation", "preactivated"),
-            "global": ("kind", "width", "depth", "stages", "growth", "dropout"),
-            "bias-free": ("kind", "width", "depth", "receptive_field"),
-        }[self.kind]
+        names = ("kind", *network_class(self.kind).settings)
         return {name: getattr(self, name) for name in names}
 
 
@@ -114,17 +110,14 @@ class ModelConfig:
 
     def count_parameters(self) -> int:
         """Parameters of all networks, which are not made for it."""
-        from wavdiff.models.cascade.networks import count_parameters, detail_shape
-
-        channels = self.channels
-        networks = [("lowpass", self.lowpass, channels, channels, 1)]
-        for scale in range(self.levels):
-            network = self.detail_network(str(scale))
-            networks.append((f"scale {scale}", network, *detail_shape(network.kind, channels), 2))
+        networks = [
+            ("lowpass", self.lowpass),
+            *((f"scale {k}", self.detail_network(str(k))) for k in range(self.levels)),
+        ]
         total = 0
-        for name, network, *shape in networks:
+        for name, network in networks:
             try:
-                total += count_parameters(network.settings(), *shape)
+                total += count_parameters(network.settings(), self.channels, details=name != "lowpass")
             except WavdiffError as error:
                 raise WavdiffError(f"configuration: model.{name}: {error}") from error
         return total
@@ -143,12 +136,10 @@ class ModelConfig:
 
 
 def _check_ladder(name: str, settings: Any) -> None:
-    from wavdiff.models.cascade.solvers import Ladder
-
     try:
-        Ladder(**settings)
+        Schedule(**settings)
     except (TypeError, WavdiffError) as error:
-        raise WavdiffError(f"configuration: {name} is no ladder ({error}), got {shown(settings)}") from error
+        raise WavdiffError(f"configuration: {name} is no schedule ({error}), got {shown(settings)}") from error
 
 
 @dataclass(frozen=True)
@@ -185,8 +176,6 @@ def with_published_networks(mapping: dict[str, Any]) -> dict[str, Any]:
     Raises:
         WavdiffError: `model` or one of its networks is no mapping.
     """
-    from wavdiff.models.cascade.blind_denoisers import BLIND_TOP
-
     mapping = copy.deepcopy(mapping)
     model = _section(mapping, "model", "model")
     kept = {}
