@@ -21,7 +21,7 @@ from wavdiff import __version__
 from wavdiff.images import check_readable
 from wavdiff.models.cascade.ascent import Ascent
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.sampling import sample_schedules
+from wavdiff.models.cascade.sampling import DRAWING, sample_schedules
 from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.models.folders import file_digest, find_model
 from wavdiff.system.atomic import written_whole
@@ -164,6 +164,7 @@ def _describe(request: SamplingRequest, cascade: WaveletCascade) -> dict[str, An
             "details": _plain(cascade.schedule("details")),
         },
         "draws": {
+            "drawing": DRAWING,
             "model": {"weights_sha256": digest, "config_sha256": file_digest(folder / "config.json")},
             "ladders": {"lowpass": _plain(low), "details": _plain(detail)},
             "lowpass_range": limits,

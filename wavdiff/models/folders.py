@@ -26,11 +26,7 @@ from wavdiff.system.errors import WavdiffError
 from wavdiff.system.text_files import parse_json, parse_yaml, read_text
 
 WEIGHTS = Path(__file__).parent / "weights"
-
-
 WEIGHT_TYPES = ("F32", "F16", "BF16")
-
-
 DEFAULT_RESTORATION_MODEL = "photos"
 """The shipped model that `denoise` and `upscale` use unless another is named."""
 

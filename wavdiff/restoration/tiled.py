@@ -12,7 +12,7 @@ networks' zero padding. Random numbers are a function of the seed, the scale, th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +35,6 @@ SMALL_FRAME = 8
 """Pixels of mirror image around a small picture that is enlarged."""
 LARGEST_TILE = 512 * 512
 """Pixels of a tile, on the grid of its scale, however much memory there is."""
-
 Progress = Callable[[int, int], None]
 """progress(tiles done, tiles in all)."""
 
@@ -116,7 +115,7 @@ class TiledCanvas:
         return self.batch(position_noise((self.seed, *purpose, step), groups * self.planes, where))
 
     def at(self, denoiser: Any, level: float, coarse_level: float | None = None, *, mean: bool = False) -> AtLevel:
-        """The denoiser's folded form; a blind one needs float32 but in the steps of a solver (see `blind_denoisers`)."""
+        """The denoiser's folded form; a blind one needs float32 but in a solver's steps (see `blind_denoisers`)."""
         dtype = torch.float32 if mean and denoiser.mean_draws else self.precision
         folded = denoiser.at(level, coarse_level or 0.0, gray=self.gray, dtype=dtype)
         return lambda noisy, coarse: folded.denoise(noisy, None, coarse)
@@ -131,8 +130,7 @@ class TiledCanvas:
         """Hand a rectangle of the framed result on, without its frame."""
         seen = where.common(self._inner)
         if seen.height > 0 and seen.width > 0:
-            inside = where.cut(values, seen)
-            self._write(seen.top - self._inner.top, seen.left - self._inner.left, inside)
+            self._write(seen.relative_to(self._inner), where.cut(values, seen))
 
     def plan(self, calls: list[tuple[int, Any, int]]) -> None:
         """Count the tiles of a walk of calls: grid, denoiser, how often."""
@@ -211,8 +209,6 @@ def denoise_tiled(
     size: tuple[int, int],
     noise_levels: list[float],
     write: Write,
-    *,
-    mode: Literal["mean", "sample"] = "mean",
     schedules: tuple[Schedule, Schedule] | None = None,
 ) -> None:
     """Remove white noise.
@@ -223,8 +219,7 @@ def denoise_tiled(
         noise_levels: for every detail scale, finest first, and the low-pass image: the standard deviation of the
             noise there as that of white noise on the picture, library units; for white noise all are equal.
         write: takes the result.
-        mode: "mean" (the estimated posterior mean) or "sample" (a draw from the posterior).
-        schedules: (low-pass, details) for "sample"; they start at the noise level.
+        schedules: (low-pass, details) of a draw from the posterior, starting at the noise level; None: its mean.
     """
     cascade, levels = canvas.cascade, canvas.cascade.levels
     if len(noise_levels) != levels + 1 or not all(0 <= level < float("inf") for level in noise_levels):
@@ -235,18 +230,14 @@ def denoise_tiled(
     # A level of exactly zero has no denoiser; 1e-4 is beyond what 16 bits can show.
     given = [max(level, 1e-4) for level in noise_levels]
     low = fine = 1
-    if mode == "sample":
-        schedules = schedules or (
-            cascade.schedule("lowpass", solver="sde-dpm"),
-            cascade.schedule("details", solver="sde-dpm"),
-        )
+    if schedules is not None:
         low, fine = (each.beginning_at(1.0).calls for each in schedules)
     canvas.plan(
         [(levels, cascade.lowpass, low), *((scale + 1, each, fine) for scale, each in enumerate(cascade.details))]
     )
     if levels:
         picture.keep_half(canvas.planes * picture.size[0] * picture.size[1] <= canvas.memory_bytes // 8)
-    walk.denoise(cascade, canvas, _Framed(picture, canvas, levels), given, schedules if mode == "sample" else None)
+    walk.denoise(cascade, canvas, _Framed(picture, canvas, levels), given, schedules)
     picture.close()
 
 
@@ -257,7 +248,6 @@ def upscale_tiled(
     size: tuple[int, int],
     factor: int,
     write: Write,
-    *,
     schedule: Schedule | None = None,
 ) -> None:
     """Enlarge a picture; the block means of the result are the picture, to rounding.

@@ -35,8 +35,6 @@ from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 
 STOPPINGS = ("snr", "sigma")
-
-
 DIVERGED = 1.5
 """A noise level, in units of pixels, from which a walk does not come back."""
 UNIT = 0.5
@@ -87,8 +85,6 @@ class Ascent:
 
 
 LOWPASS_ASCENT = Ascent(beta=0.01, sigma_l=0.05, growing=False, mean=0.0)
-
-
 DETAIL_ASCENT = Ascent(beta=1.0, sigma_l=0.015)
 """Settings of the authors' demonstrations, which begin around black."""
 

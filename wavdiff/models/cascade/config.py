@@ -19,17 +19,9 @@ PUBLISHED_NETWORKS: dict[str, dict[str, Any]] = {
     "details": {"kind": "bias-free", "width": 64, "depth": 21, "receptive_field": 13},
 }
 """The blind networks of Kadkhodaie, Guth, Mallat, Simoncelli (ICLR 2023)."""
-
-
 MOST_PARAMETERS = 200_000_000
-
-
 LARGEST_SIDE = 4096
-
-
 MOST_DEPTH = 128
-
-
 MOST_LEVELS = 10
 
 

@@ -14,9 +14,9 @@ from wavdiff.models.cascade.solvers import Counted, Schedule
 from wavdiff.system.errors import WavdiffError
 
 Progress = Callable[[int], None]
-
-
 GROUP = 16
+DRAWING = 2
+"""Number of the drawing: equal seeds draw equal images where it is equal. 1 was version 0.5.0 and before."""
 
 
 def sample_walk(

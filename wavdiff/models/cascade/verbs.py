@@ -14,7 +14,7 @@ from wavdiff.models.cascade import walk
 from wavdiff.models.cascade.canvas import WholeCanvas, WholeObservation
 from wavdiff.models.cascade.denoisers import Coarse, Denoised
 from wavdiff.models.cascade.solvers import Counted, Schedule
-from wavdiff.models.cascade.walk import Walker
+from wavdiff.models.cascade.solving import Walker
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 

@@ -16,7 +16,6 @@ Source: Kadkhodaie, Guth, Mallat, Simoncelli (ICLR 2023, arXiv 2303.02984), with
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -25,13 +24,12 @@ from torch import Tensor
 
 from wavdiff.images.rectangle import Rectangle
 from wavdiff.models import wavelets
-from wavdiff.models.cascade.ascent import Ascent, ascend
-from wavdiff.models.cascade.canvas import AtLevel, Canvas, Field, Observation, WholeCanvas, WholeField
-from wavdiff.models.cascade.denoisers import Coarse, Denoised, Denoiser
+from wavdiff.models.cascade.ascent import Ascent
+from wavdiff.models.cascade.canvas import AtLevel, Canvas, Field, Observation, WholeCanvas
+from wavdiff.models.cascade.denoisers import Coarse, Denoised
 from wavdiff.models.cascade.random_numbers import position_noise
-from wavdiff.models.cascade.solvers import Counted, Schedule, recurrence
-
-Walker = Schedule | Ascent
+from wavdiff.models.cascade.solvers import Counted, Schedule
+from wavdiff.models.cascade.solving import Drawn, Walker, draw, start_level
 
 
 class Scales(Protocol):
@@ -65,9 +63,9 @@ def sample(
     middle = 2 * low.mean - 1 if isinstance(low, Ascent) else 0.0
 
     def start(where: Rectangle) -> Tensor:
-        return _start_level(low, cascade.lowpass) * canvas.noise(("low",), "start", 1, where) + middle
+        return start_level(low, cascade.lowpass) * canvas.noise(("low",), "start", 1, where) + middle
 
-    _draw(canvas, "low", cascade.lowpass, levels, start, image.write, low, counted=counted)
+    draw(canvas, Drawn("low", cascade.lowpass, levels, 1, ("low",), start, image.write), low, counted)
     if finish_lowpass:
         image.values = finish_lowpass(image.values)
     for scale in range(levels - 1, stop_scale - 1, -1):
@@ -113,7 +111,7 @@ def denoise(
             image.write(tile, region.cut(answer(observed.coarse(region), None).mean, tile))
     else:
         begun = schedules[0].beginning_at(coarse_level / low.std)
-        _draw(canvas, "low", low, count, observed.coarse, image.write, begun)
+        draw(canvas, Drawn("low", low, count, 1, ("low",), observed.coarse, image.write), begun)
     for scale in range(count - 1, -1, -1):
         finer, level = canvas.image(scale), levels[scale] / 2 ** (scale + 1)
         if schedules is None:
@@ -173,37 +171,12 @@ def draw_details(
     def start(where: Rectangle) -> Tensor:
         if observed is not None:
             return observed.split(scale, where)[1]
-        return _start_level(walker, model) * canvas.noise(purpose, "start", 3, where)
+        return start_level(walker, model) * canvas.noise(purpose, "start", 3, where)
 
     def finish(tile: Rectangle, details: Tensor) -> None:
         finer.write(tile.scaled(2), joined(Denoised(details, coarse.read(tile)), cascade.wavelet))
 
-    _draw(canvas, str(scale), model, scale + 1, start, finish, walker, purpose, coarse, counted)
-
-
-def solve(
-    denoiser: Denoiser, start: Tensor, schedule: Schedule, seeds: Sequence[int], coarse: Tensor | None = None
-) -> Tensor:
-    """Walk a batch from `start` down a schedule, with any denoiser: of a scale, of whole images, or an exact one.
-
-    Args:
-        denoiser: see `Denoiser`.
-        start: the state at noise level `schedule.sigma_max * denoiser.std`, library units, (B, c, h, w).
-        schedule: levels and solver.
-        seeds: one per image; only "sde-dpm" and correctors draw from them.
-        coarse: the exact coarse image, for details.
-
-    Returns:
-        A sample (B, c, h, w).
-    """
-    canvas = WholeCanvas((start.shape[-2], start.shape[-1]), start.shape[1], start, seeds)
-    given = None
-    if coarse is not None:
-        given = WholeField((coarse.shape[-2], coarse.shape[-1]))
-        given.values = coarse
-    result = canvas.image(0)
-    _draw(canvas, "0", denoiser, 0, lambda where: start, result.write, schedule, ("solve",), given, groups=1)
-    return result.values
+    draw(canvas, Drawn(str(scale), model, scale + 1, 3, purpose, start, finish, coarse), walker, counted)
 
 
 def mean_at_top(model: Any, scale: int, coarse: Tensor, where: Rectangle, answer: AtLevel) -> Tensor:
@@ -217,102 +190,7 @@ def mean_at_top(model: Any, scale: int, coarse: Tensor, where: Rectangle, answer
     if not model.mean_draws:
         return answer(coarse.new_zeros(batch, 3 * channels, height, width), Coarse(coarse)).mean
     means = []
-    for draw in range(model.mean_draws):
-        noise = model.top * model.std * position_noise(("mean", scale, draw), 3 * channels, where)[None]
+    for number in range(model.mean_draws):
+        noise = model.top * model.std * position_noise(("mean", scale, number), 3 * channels, where)[None]
         means.append(answer(noise.to(coarse).expand(batch, -1, -1, -1), Coarse(coarse)).mean)
     return torch.stack(means).mean(dim=0)
-
-
-def _start_level(walker: Walker, model: Any) -> float:
-    """The noise level at which a walk from noise begins, library units."""
-    return 2 * walker.sigma_0 if isinstance(walker, Ascent) else walker.sigma_max * float(model.std)
-
-
-def _draw(
-    canvas: Canvas,
-    name: str,
-    model: Any,
-    grid: int,
-    start: Callable[[Rectangle], Tensor],
-    finish: Callable[[Rectangle, Tensor], None],
-    walker: Walker,
-    purpose: tuple[object, ...] = ("low",),
-    coarse: Field | None = None,
-    counted: Counted | None = None,
-    groups: int | None = None,
-) -> None:
-    """The one solver: from `start` down the walk's steps, each over all tiles; `finish` takes those of the last."""
-    if isinstance(walker, Ascent):
-        assert isinstance(canvas, WholeCanvas)
-        calls = _ascend(canvas, name, model, grid, start, finish, walker, purpose, coarse)
-    else:
-        groups = groups or (1 if coarse is None else 3)
-        _descend(canvas, model, grid, groups, start, finish, walker, purpose, coarse)
-        calls = [walker.calls] * len(canvas.seeds) if counted and isinstance(canvas, WholeCanvas) else []
-    if counted:
-        counted(name, calls)
-
-
-def _descend(
-    canvas: Canvas,
-    model: Any,
-    grid: int,
-    groups: int,
-    start: Callable[[Rectangle], Tensor],
-    finish: Callable[[Rectangle, Tensor], None],
-    schedule: Schedule,
-    purpose: tuple[object, ...],
-    coarse: Field | None,
-) -> None:
-    steps = recurrence(schedule)
-    state: Field | None = None
-    before: Field | None = None
-    for index, step in enumerate(steps):
-        last = index == len(steps) - 1
-        answer = canvas.at(model, step.level * model.std)
-        following = None if last else canvas.plane(grid, groups)
-        kept = None if last or not steps[index + 1].before else canvas.plane(grid, groups)
-        for tile, region in canvas.sweep(grid, model):
-            y = start(region) if state is None else state.read(region)
-            mean = region.cut(answer(y, None if coarse is None else Coarse(coarse.read(region))).mean, tile)
-            noise = model.std * canvas.noise(purpose, index, groups, tile) if step.noise else None
-            y = step.apply(region.cut(y, tile), mean, before.read(tile) if step.before and before else None, noise)
-            if following is None:
-                finish(tile, y)
-            else:
-                following.write(tile, y)
-            if kept is not None:
-                kept.write(tile, mean)
-        for field in (state, before):
-            if field is not None:
-                field.close()
-        state, before = following, kept
-
-
-def _ascend(
-    canvas: WholeCanvas,
-    name: str,
-    model: Any,
-    grid: int,
-    start: Callable[[Rectangle], Tensor],
-    finish: Callable[[Rectangle, Tensor], None],
-    ascent: Ascent,
-    purpose: tuple[object, ...],
-    coarse: Field | None,
-) -> list[int]:
-    """The paper's sampler on whole images; network calls of every image."""
-    [(whole, _)] = canvas.sweep(grid, model)
-    known = None if coarse is None else Coarse(coarse.read(whole))
-    state = start(whole)
-    # In float32: rounded residuals of thousands of steps add up to stripes.
-    with torch.autocast(state.device.type, enabled=False):
-        ascended = ascend(
-            lambda y, level: model.denoise(y, level, known).mean, state, ascent, canvas.generators(purpose)
-        )
-    seeds = canvas.low_seeds if purpose == ("low",) else canvas.seeds
-    # Once each: a group may be filled up with copies (see `sampling.sample_walk`).
-    lost = dict.fromkeys(seed for seed, bad in zip(seeds, ascended.diverged, strict=False) if bad)
-    if lost:
-        warnings.warn(f"scale {name}: the ascent did not converge for seeds {', '.join(map(str, lost))}", stacklevel=2)
-    finish(whole, ascended.state)
-    return ascended.calls

@@ -20,8 +20,6 @@ from wavdiff.system.errors import WavdiffError
 
 MOMENTUM = 0.1
 """Weight of a batch in the running standard deviations."""
-
-
 VARIANCE_FLOOR = 1e-5
 
 

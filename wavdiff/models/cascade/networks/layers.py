@@ -12,11 +12,7 @@ from torch.nn import functional
 from wavdiff.system.errors import WavdiffError
 
 EMBEDDING = 128
-
-
 FREQUENCIES = 16
-
-
 ACTIVATIONS = {"silu": functional.silu, "relu": functional.relu}
 
 

@@ -24,8 +24,6 @@ from wavdiff.models.cascade.walk import joined
 
 TYPICAL_LOSS = 0.35
 """Loss of an example that `balanced` counts once."""
-
-
 LOSS_FLOOR = 0.01
 """Added to losses in `balanced`, so that an empty picture cannot outweigh all others."""
 

@@ -19,8 +19,6 @@ from wavdiff.models.cascade.noise import SIGMA_MAX, expand
 
 IMAGE_LEVELS = (5, 10, 25, 50, 100, 200)
 """Noise levels of the denoising table, of 255."""
-
-
 SCALE_LEVELS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, SIGMA_MAX)
 """Noise levels of the loss table, standardised units."""
 
