@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import string
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from wavdiff.evaluation.inspection.description import CascadeDescription
+from wavdiff.evaluation.inspection.description import CascadeDescription, scale_title
 from wavdiff.evaluation.inspection.drawings import draw_all, scales_name
 from wavdiff.evaluation.inspection.inspecting import (
     MOST_PLACES,
     Inspection,
     InspectionRequest,
-    ScaleMeasures,
     check_size,
     inspect_picture,
 )
 from wavdiff.evaluation.inspection.jacobian import PixelRows, Row
 from wavdiff.evaluation.inspection.pixels import check_places
 from wavdiff.evaluation.plots import pyplot
+from wavdiff.evaluation.report_files import Say, as_json, write_files
 from wavdiff.evaluation.tables import NOTHING, markdown_table
 from wavdiff.images import load_image, read_info
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.system.atomic import written_whole
 from wavdiff.system.errors import WavdiffError
 
 REPORT, NUMBERS = "inspection.md", "inspection.json"
@@ -57,7 +55,7 @@ def inspect_file(cascade: WaveletCascade, path: Path, request: InspectionRequest
 
 
 def write_inspection(
-    seen: Inspection, description: CascadeDescription, picture: str, out: Path, say: Callable[[str], None] | None = None
+    seen: Inspection, description: CascadeDescription, picture: str, out: Path, say: Say | None = None
 ) -> tuple[str, dict[str, Any]]:
     """Write pictures, tables and numbers; every file appears complete or not at all.
 
@@ -76,14 +74,7 @@ def write_inspection(
     """
     numbers = inspection_numbers(seen, description, picture)
     text = inspection_report(seen, description, picture)
-    files = draw_all(seen)
-    files[REPORT] = (text + "\n").encode()
-    files[NUMBERS] = (json.dumps(numbers, indent=1) + "\n").encode()
-    for name, content in files.items():
-        with written_whole(out / name) as file:
-            file.write(content)
-        if say:
-            say(str(out / name))
+    write_files(out, {**draw_all(seen), REPORT: text + "\n", NUMBERS: as_json(numbers)}, say)
     for number in range(len(seen.rows) + 1, MOST_PLACES + 1):  # of an earlier run that looked at more pixels
         (out / scales_name(number)).unlink(missing_ok=True)
     return text, numbers
@@ -91,26 +82,18 @@ def write_inspection(
 
 def inspection_numbers(seen: Inspection, description: CascadeDescription, picture: str) -> dict[str, Any]:
     """All numbers, as plain values."""
-    scales = {scale.name: _plain(scale) for scale in seen.scales}
     levels = len(seen.scales) - 1
+    channels, height, width = seen.clean.shape
+    scales = [asdict(scale) for scale in seen.scales]
     return {
         "cascade": description.as_json(),
-        "picture": {
-            "name": picture,
-            "height": seen.clean.shape[-2],
-            "width": seen.clean.shape[-1],
-            "channels": seen.clean.shape[-3],
-        },
+        "picture": {"name": picture, "height": height, "width": width, "channels": channels},
         "sigma": seen.request.sigma,
         "seed": seen.request.seed,
-        "scales": scales,
+        "scales": {scale.pop("name"): scale for scale in scales},
         "psnr": {f"x_{levels - k}": {"noisy": a, "denoised": b} for k, (a, b) in enumerate(seen.psnr)},
         "pixels": [_pixel_numbers(rows, number) for number, rows in enumerate(seen.rows, 1)],
     }
-
-
-def _plain(scale: ScaleMeasures) -> dict[str, Any]:
-    return {name: value for name, value in asdict(scale).items() if name != "name"}
 
 
 def _pixel_numbers(rows: PixelRows, number: int) -> dict[str, Any]:
@@ -158,9 +141,8 @@ def _scale_section(seen: Inspection) -> str:
     ]  # fmt: skip
     cells = {}
     for place, scale in enumerate(seen.scales):
-        name = "low-pass" if scale.name == "low" else f"details {scale.name}"
         before, after = seen.psnr[place]
-        cells[name] = [
+        cells[scale_title(scale.name)] = [
             f"{scale.noise_level:.4f}", f"{scale.noise_level_unit:.4f}", f"{scale.noisy_rms:.4f}",
             f"{scale.denoised_rms:.4f}", f"{scale.residual_rms:.4f}", f"{scale.residual_sigma:.4f}",
             f"{scale.kept:.1%}", f"{scale.clean_rms:.4f}", f"{scale.error_rms:.4f}", f"{scale.balance:.2f}",
@@ -198,7 +180,7 @@ def _filter_section(seen: Inspection) -> str:
             lines.append((what, f"noisy x_{scale + 1}", own.observed, False))
         for index, (what, given, row, averages) in enumerate(lines):
             if row is not None:
-                cells[f"{number}{'abcdefghijklmnopqrstuvwxyz'[index % 26]}"] = [
+                cells[f"{number}{string.ascii_lowercase[index % 26]}"] = [
                     what, given, f"{round(row.sum, 3) + 0.0:.3f}", f"{row.noise_gain:.4f}",
                     f"{row.effective_pixels:.1f}" if averages else NOTHING, f"{float(row.values.abs().max()):.3f}",
                     NOTHING if row.asymmetry is None else f"{row.asymmetry:.2f}",
