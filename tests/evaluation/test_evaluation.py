@@ -12,6 +12,7 @@ import torch
 from wavdiff import api
 from wavdiff.data import heldout_batch, open_source
 from wavdiff.evaluation import EvaluationRequest, metrics, run_evaluation
+from wavdiff.evaluation.report_files import write_files
 from wavdiff.evaluation.trials import trials
 from wavdiff.system.errors import WavdiffError
 
@@ -140,6 +141,21 @@ def test_samples_are_measured_against_training_and_heldout_images(
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"evaluation.json", "evaluation.md", "neighbours-model.png", "samples-model.png"}
     assert "KID" not in text or "FID" not in text
+
+
+def test_files_of_a_report_are_whole_or_stay_as_they_were(tmp_path: Path) -> None:
+    out = tmp_path / "deeper" / "report"
+    said: list[str] = []
+    write_files(out, {"a.md": "– old\n", "b.png": b"old", "crops/c.png": b"c"}, said.append)
+    assert said == [str(out / name) for name in ("a.md", "b.png", "crops/c.png")]
+    assert (out / "a.md").read_text(encoding="utf-8") == "– old\n" and (out / "crops" / "c.png").read_bytes() == b"c"
+    with pytest.raises(TypeError):
+        write_files(out, {"a.md": "new", "b.png": [b"not bytes"]})  # type: ignore[dict-item]
+    assert (out / "a.md").read_text() == "new" and (out / "b.png").read_bytes() == b"old"
+    assert {path.name for path in out.iterdir()} == {"a.md", "b.png", "crops"}
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(WavdiffError, match="cannot be written"):
+        write_files(tmp_path / "file", {"a.md": "new"})
 
 
 def test_wrong_requests_are_refused(tiny_model: Path, tmp_path: Path) -> None:

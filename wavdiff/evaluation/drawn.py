@@ -40,8 +40,8 @@ def measure_samples(
     """
     train_source, held_source = open_data(config)
     settings = example_settings(config)
-    count = request.kid_samples
     held = heldout_batch(held_source, **settings)
+    count = request.kid_samples
     train = _chosen(train_source, max(count, LEAST_TRAINING), settings)
     extractor = metrics.FeatureExtractor()
     features = {"training": extractor(train), "held-out": extractor(held)}

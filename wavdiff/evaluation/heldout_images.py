@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,28 +32,27 @@ from wavdiff.training.config import RunConfig, from_mapping
 
 def _configuration(request: EvaluationRequest, cascade: WaveletCascade) -> RunConfig:
     """The data settings: the model's own, or plain ones for another source."""
-    folder = find_model(request.models[0])
-    own = training_configuration(folder)
-    data_dir = str(request.data_dir) if request.data_dir else None
+    own = training_configuration(find_model(request.models[0]))
+    model = ModelConfig(image_size=cascade.image_size, channels=cascade.channels, levels=cascade.levels)
     if own is not None:
         try:
             config = from_mapping(own)
         except WavdiffError as error:
-            raise WavdiffError(f"{folder / 'training.yaml'}: {error}") from error
+            raise WavdiffError(f"{find_model(request.models[0]) / 'training.yaml'}: {error}") from error
         if request.data in (None, config.data.name):
-            data = {**own.get("data", {}), "data_dir": data_dir or config.data.data_dir}
-            return from_mapping({**own, "data": data})
+            folder = str(request.data_dir) if request.data_dir else config.data.data_dir
+            mapping = {**own, "data": {**own.get("data", {}), "data_dir": folder}}
+            return from_mapping(mapping)
     if request.data is None:
         raise WavdiffError(f"--data is needed: model {request.models[0]} does not say what it was trained on")
-    return RunConfig(
-        model=ModelConfig(image_size=cascade.image_size, channels=cascade.channels, levels=cascade.levels),
-        data=DataConfig(
-            name=request.data,
-            data_dir=data_dir,
-            crop={"faces": 92}.get(request.data),
-            pad=request.data == "fashion-mnist",
-        ),
+    crop = {"faces": 92}.get(request.data)
+    data = DataConfig(
+        name=request.data,
+        data_dir=str(request.data_dir) if request.data_dir else None,
+        crop=crop,
+        pad=request.data == "fashion-mnist",
     )
+    return RunConfig(model=model, data=data)
 
 
 def _scores(estimate: Tensor, reference: Tensor) -> Scores:
@@ -116,22 +116,26 @@ def run_evaluation(request: EvaluationRequest, out: Path, say: Say = lambda text
     images = heldout_batch(held_source, **example_settings(config), limit=request.limit)
     numbers = {"source": source, "held-out": len(images), "size": list(images.shape[1:])}
     results = heading(replace(request, data_dir=None, data=source), numbers, cascades)
-    shape = "x".join(str(side) for side in images.shape[-2:])
-    texts = [f"# {', '.join(request.models)} on {len(images)} held-out images of {source}, {shape}", ""]
-    texts.append("PSNR in dB / SSIM. Multiply-adds per pixel: " + str(results["multiply_adds_per_pixel"]) + ".\n")
-    tables = {task: rows for task, rows in measure_heldout(cascades, images, request, say).items() if rows}
-    titles = {"denoise": "Denoising, by noise level", "upscale": "Enlarging from block means"}
-    for task, rows in tables.items():
-        results[task] = rows
-        texts += [score_table(titles[task], rows), ""]
+    results |= {task: rows for task, rows in measure_heldout(cascades, images, request, say).items() if rows}
     if request.kid_samples:
-        samples = measure_samples(subject, cascades[subject], config, request, out, say)
-        results["samples"] = samples
-        texts += ["## Samples", "", "```json", json.dumps(samples, indent=1), "```", ""]
-    text = "\n".join(texts)
+        results["samples"] = measure_samples(subject, cascades[subject], config, request, out, say)
+    text = heldout_report(results)
     write_files(out, {NUMBERS: as_json(results), REPORT: text})
     if request.sigmas:
-        write_files(out, {"denoising.png": plot_denoising(tables["denoise"])})
+        write_files(out, {"denoising.png": plot_denoising(results["denoise"])})
     if request.update_card:
         update_card(find_model(subject), text, out)
     return text
+
+
+def heldout_report(results: Mapping[str, Any]) -> str:
+    """The report in Markdown, from the numbers of `evaluation.json` and nothing else."""
+    models, images = ", ".join(results["request"]["models"]), results["images"]
+    shape = "x".join(str(side) for side in images["size"][-2:])
+    texts = [f"# {models} on {images['held-out']} held-out images of {images['source']}, {shape}", ""]
+    texts.append(f"PSNR in dB / SSIM. Multiply-adds per pixel: {results['multiply_adds_per_pixel']}.\n")
+    for task in ("denoise", "upscale"):
+        texts += [score_table(task, results[task]), ""] if task in results else []
+    if "samples" in results:
+        texts += ["## Samples", "", "```json", json.dumps(results["samples"], indent=1), "```", ""]
+    return "\n".join(texts)

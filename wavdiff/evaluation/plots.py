@@ -36,11 +36,9 @@ def png(figure: Any, dots_per_inch: int) -> bytes:
 
 
 def plot_denoising(rows: Rows, single: Sequence[Rows] = ()) -> bytes:
-    """The PSNR of every method above BM3D's (without it, above the noisy picture's) by noise level; PNG.
+    """The PSNR of every method above BM3D's (without it, the noisy picture's) by noise level, averages as lines; PNG.
 
-    Args:
-        rows: averages, by noise level and method.
-        single: the same of single pictures, drawn as faint points.
+    The tables in `single`, each of one picture, are faint points.
     """
     reference = "BM3D" if all("BM3D" in row for row in rows.values()) else "noisy"
     figure, axes = pyplot().subplots(figsize=(6, 4), layout="constrained")
@@ -61,12 +59,7 @@ def plot_denoising(rows: Rows, single: Sequence[Rows] = ()) -> bytes:
 
 
 def plot_enlarging(rows: Rows, single: Sequence[Rows] = ()) -> bytes:
-    """The PSNR of every method above bicubic's, by factor, as bars; PNG.
-
-    Args:
-        rows: averages, by factor and method.
-        single: the same of single pictures, drawn as points on the bars.
-    """
+    """The PSNR of every method above bicubic's, by factor, averages as bars and `single` pictures as points; PNG."""
     figure, axes = pyplot().subplots(figsize=(6, 4), layout="constrained")
     gains, singles = above(rows, "bicubic"), [above(table, "bicubic") for table in single]
     names = methods_of(gains)

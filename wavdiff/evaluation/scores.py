@@ -28,11 +28,6 @@ def level_name(sigma: float) -> str:
     return f"{sigma * 255:g}/255"
 
 
-def factor_name(factor: int) -> str:
-    """The factor as it is written: "x2"."""
-    return f"x{factor}"
-
-
 def psnr_line(name: str, row: Mapping[str, Scores]) -> str:
     """What is said of a row while others are measured: "x2: bicubic 28.17, photos 29.90"."""
     return f"{name}: " + ", ".join(f"{method} {one['psnr']:.2f}" for method, one in row.items())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from wavdiff.evaluation.scores import Rows, Scores
 
 NOTHING = "–"
+TITLES = {"denoise": "Denoising, by noise level", "upscale": "Enlarging from block means"}
 
 
 def markdown_table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
@@ -48,6 +49,6 @@ def score_cell(scores: Scores) -> str:
     return f"{scores['psnr']:.2f} / {scores['ssim']:.3f}"
 
 
-def score_table(title: str, rows: Rows) -> str:
-    """A section: PSNR / SSIM by method (down) and noise level or factor (across)."""
-    return f"## {title}\n\n" + markdown_table(list(rows), cells(rows, score_cell))
+def score_table(task: str, rows: Rows) -> str:
+    """A section on "denoise" or "upscale": PSNR / SSIM by method (down) and noise level or factor (across)."""
+    return f"## {TITLES[task]}\n\n" + markdown_table(list(rows), cells(rows, score_cell))

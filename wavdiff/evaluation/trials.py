@@ -19,7 +19,7 @@ from torch.nn import functional
 from wavdiff import api
 from wavdiff.evaluation import metrics
 from wavdiff.evaluation.request import Request
-from wavdiff.evaluation.scores import factor_name, level_name
+from wavdiff.evaluation.scores import level_name
 from wavdiff.images import ResizeMethod, resize
 from wavdiff.models.cascade.model import WaveletCascade
 
@@ -84,4 +84,4 @@ def trials(
             for name, cascade in cascades.items()
             if factor <= 2**cascade.levels
         }
-        yield "upscale", Trial(factor_name(factor), functional.avg_pool2d(whole, factor), whole, references, models)
+        yield "upscale", Trial(f"x{factor}", functional.avg_pool2d(whole, factor), whole, references, models)

@@ -79,13 +79,11 @@ class CascadeDescription:
         return f"# Cascade {self.model}\n\n{line}\n\n{markdown_table(columns, rows)}"
 
     def _cells(self, scale: ScaleDescription) -> list[str]:
-        levels, low = len(self.scales) - 1, scale.name == "low"
-        below, yields, times = (levels, levels, 1) if low else (int(scale.name) + 1, scale.name, 2)
+        yields, times = (len(self.scales) - 1, 1) if scale.name == "low" else (scale.name, 2)
         height, width = (times * side for side in scale.grid)
-        field, pixels = "whole image", "all"
-        if scale.receptive_field is not None:
-            field = f"{scale.receptive_field}x{scale.receptive_field}"
-            pixels = str(scale.receptive_field * 2**below)
+        side, field, pixels = scale.receptive_field, "whole image", "all"
+        if side is not None:
+            field, pixels = f"{side}x{side}", str(side * self.image_size[0] // scale.grid[0])
         ladder = scale.ladder
         each = f" x {1 + ladder['correctors']}" if ladder["correctors"] else ""
         return [
@@ -101,15 +99,7 @@ def scale_title(name: str) -> str:
 
 
 def describe(cascade: WaveletCascade, model: str = "") -> CascadeDescription:
-    """What the scales of a cascade are.
-
-    Args:
-        cascade: any trained cascade.
-        model: what the title calls it.
-
-    Returns:
-        The description; nothing is computed but the shapes of one call of every network.
-    """
+    """What the scales of a cascade are, with `model` in the title; no more is computed than shapes of network calls."""
     height, width = cascade.image_size
     scales = []
     for name in cascade.scale_names:

@@ -101,14 +101,12 @@ def _pixel_numbers(rows: PixelRows, number: int) -> dict[str, Any]:
         str(scale): {
             "noisy_details": own.noisy.measures(),
             "denoised_coarse": own.coarse.measures(),
-            "noisy_coarse": own.observed.measures() if own.observed is not None else None,
+            "noisy_coarse": own.observed and own.observed.measures(),
         }
         for scale, own in reversed(list(enumerate(rows.details)))
     }
     return {
-        "row": rows.place.row,
-        "column": rows.place.column,
-        "reason": rows.place.reason,
+        **asdict(rows.place),
         "picture": scales_name(number),
         "whole_walk": rows.whole.measures(),
         "lowpass": rows.lowpass.measures(),
@@ -172,16 +170,14 @@ def _filter_section(seen: Inspection) -> str:
             ("x_0", "noisy x_0, whole walk", rows.whole, True),
             (f"x_{levels}", f"noisy x_{levels}", rows.lowpass, True),
         ]
-        for scale in range(levels - 1, -1, -1):
-            own = rows.details[scale]
-            what = f"details of x_{scale}"
-            lines.append((what, "noisy details", own.noisy, False))
-            lines.append((what, f"denoised x_{scale + 1}", own.coarse, False))
-            lines.append((what, f"noisy x_{scale + 1}", own.observed, False))
-        for index, (what, given, row, averages) in enumerate(lines):
+        for scale, own in reversed(list(enumerate(rows.details))):
+            given = ("noisy details", f"denoised x_{scale + 1}", f"noisy x_{scale + 1}")
+            parts = zip(given, (own.noisy, own.coarse, own.observed), strict=True)
+            lines += [(f"details of x_{scale}", name, row, False) for name, row in parts]
+        for index, (what, name, row, averages) in enumerate(lines):
             if row is not None:
                 cells[f"{number}{string.ascii_lowercase[index % 26]}"] = [
-                    what, given, f"{round(row.sum, 3) + 0.0:.3f}", f"{row.noise_gain:.4f}",
+                    what, name, f"{round(row.sum, 3) + 0.0:.3f}", f"{row.noise_gain:.4f}",
                     f"{row.effective_pixels:.1f}" if averages else NOTHING, f"{float(row.values.abs().max()):.3f}",
                     NOTHING if row.asymmetry is None else f"{row.asymmetry:.2f}",
                     NOTHING if row.constant is None else f"{row.constant:.3f}",
@@ -192,8 +188,6 @@ def _filter_section(seen: Inspection) -> str:
         "exact posterior mean; *constant* is D(y) - row . y in [0, 1] units, 0 for a bias-free network. In the "
         "pictures red adds, blue takes away, white is zero."
     )
-    return (
-        f"## Filters\n\n{text}\n\n![filters](filters.png)\n\n"
-        + "\n".join(notes)
-        + f"\n\n{markdown_table(columns, cells)}"
+    return "\n\n".join(
+        ["## Filters", text, "![filters](filters.png)", "\n".join(notes), markdown_table(columns, cells)]
     )

@@ -64,11 +64,7 @@ def textured_window(pixels: Tensor, side: int = SIDE, step: int = 8) -> tuple[sl
 
 
 def draw_strips(strips: Sequence[Strip]) -> bytes:
-    """Strips under one another, with captions, as one PNG without any resampling.
-
-    Args:
-        strips: of one picture, all windows of one size.
-    """
+    """Strips of one picture, all windows of one size, under one another with captions: a PNG without resampling."""
     largest = strips[0].tiles[-1].pixels
     height, width = ZOOM * largest.shape[-2] + CAPTION, ZOOM * largest.shape[-1] + GAP
     across = max(len(strip.tiles) for strip in strips) * width + GAP

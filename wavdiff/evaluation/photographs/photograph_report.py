@@ -23,12 +23,9 @@ def photograph_report(results: Mapping[str, Any], *, pictures: bool = True) -> s
     models = ", ".join(request["models"])
     sections = [f"# {models} on {images['count']} photographs of {images['source']}", _opening(results)]
     denoise, upscale = results["denoise"], results["upscale"]
-    for title, rows, reference, plot in (
-        ("Denoising, by noise level", denoise, "BM3D", "denoising.png"),
-        ("Enlarging from block means", upscale, "bicubic", "enlarging.png"),
-    ):
-        if rows:
-            sections += [score_table(title, rows), _gains(rows, reference)]
+    for task, reference, plot in (("denoise", "BM3D", "denoising.png"), ("upscale", "bicubic", "enlarging.png")):
+        if results[task]:
+            sections += [score_table(task, results[task]), _gains(results[task], reference)]
             sections += [f"![gain over {reference}]({plot})"] if pictures else []
     if results["samples"]["draws"]:
         sections.append(_samples(results["samples"]))

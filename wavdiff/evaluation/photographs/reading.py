@@ -37,15 +37,11 @@ def find_photographs(place: Path) -> dict[str, Path]:
         return {place.name: place}
     if not place.is_dir():
         raise WavdiffError(f"{place}: no such folder of photographs (a source of training images is named by --data)")
-    names = {path.relative_to(place): path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES}
-    found = {
-        name.as_posix(): path
-        for name, path in names.items()
-        if not any(part.startswith(".") for part in name.parts) and path.is_file()
-    }
+    names = {path.relative_to(place).as_posix(): path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES}
+    found = {name: path for name, path in sorted(names.items()) if "/." not in f"/{name}" and path.is_file()}
     if not found:
         raise WavdiffError(f"{place}: holds no picture ({', '.join(SUFFIXES)})")
-    return dict(sorted(found.items()))
+    return found
 
 
 def central(pixels: Tensor, side: int | None) -> Tensor:

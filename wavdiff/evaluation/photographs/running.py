@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,13 @@ from wavdiff.evaluation.plots import plot_denoising, plot_enlarging, pyplot
 from wavdiff.evaluation.report_files import NUMBERS, REPORT, Say, as_json, heading, update_card, write_files
 from wavdiff.evaluation.request import LEAST_SIDE, PhotographRequest
 from wavdiff.evaluation.scores import average, psnr_line
+from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.folders import find_model
 from wavdiff.system.errors import WavdiffError
 
 
 def run_photographs(place: Path, request: PhotographRequest, out: Path, say: Say = lambda text: None) -> str:
-    """Measure the photographs of a folder and write the report.
-
-    Args:
-        place: the folder, or one picture.
-        request: what to measure.
-        out: folder of the report: `evaluation.json`, `evaluation.md`, plots, `crops.html` and `crops/`.
-        say: is told of each picture.
-
-    Returns:
-        The report in Markdown.
-
-    Raises:
-        WavdiffError: no pictures, an unknown model, or a package of the extra `evaluation` is missing.
-    """
+    """Measure the photographs of a folder, or one picture; the report in Markdown; see `evaluate_photographs`."""
     skipped: list[str] = []
     photographs = read_photographs(find_photographs(place), skipped)
     return evaluate_photographs(photographs, place.resolve().name, request, out, say, skipped)[0]
@@ -55,22 +43,53 @@ def evaluate_photographs(
     Args:
         photographs: asked for one by one, until enough are measured.
         title: where they are from.
-        request, out, say: as in `run_photographs`.
+        request: what to measure.
+        out: folder of the report: `evaluation.json`, `evaluation.md`, plots, `crops.html` and `crops/`.
+        say: is told of each picture.
         skipped: pictures left out, and why; grows while `photographs` are read.
 
     Returns:
         The report in Markdown, and what `evaluation.json` holds.
 
     Raises:
-        WavdiffError: as `run_photographs`.
+        WavdiffError: no pictures, an unknown model, or a package of the extra `evaluation` is missing.
     """
     skipped = [] if skipped is None else skipped
     pyplot()  # before hours of measuring, not after
     cascades = {name: api.load(name) for name in request.models}
+    chosen = itertools.islice(_measurable(photographs, request, skipped), request.limit)
+    pictures, crops = _measure_each(chosen, cascades, request, out, say)
+    for line in skipped:
+        say(f"skipped: {line}")
+    if not pictures:
+        raise WavdiffError(f"{title}: holds no picture that can be measured")
+    pixels = sum(picture["height"] * picture["width"] for picture in pictures)
+    images = {"source": title, "count": len(pictures), "megapixels": round(pixels / 1e6, 6)}
+    averages = {task: average([picture[task] for picture in pictures]) for task in ("denoise", "upscale", "samples")}
+    expected = expected_gaps(request.draws) if request.draws else None
+    results: dict[str, Any] = {
+        **heading(request, images, cascades),
+        **averages,
+        "samples": {"draws": request.draws, "expected": expected, "gaps": averages["samples"]},
+        "pictures": pictures,
+        "skipped": skipped,
+        "crops": crops,
+    }
+    return _write(results, request, out), results
+
+
+def _measure_each(
+    photographs: Iterable[Photograph],
+    cascades: Mapping[str, WaveletCascade],
+    request: PhotographRequest,
+    out: Path,
+    say: Say,
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """What `evaluation.json` says of each picture, and {name: file of its crops}, which are written."""
     pictures: list[dict[str, Any]] = []
     crops: dict[str, str] = {}
     sizes = set()
-    for photograph in itertools.islice(_measurable(photographs, request, skipped), request.limit):
+    for photograph in photographs:
         size = tuple(photograph.pixels.shape)
         if size not in sizes:
             warm_up(cascades, request, size)
@@ -84,24 +103,7 @@ def evaluate_photographs(
         pictures.append({"name": photograph.name, "height": height, "width": width, "channels": channels, **tables})
         lines = [psnr_line(name, row) for name, row in {**tables["denoise"], **tables["upscale"]}.items()]
         say("; ".join([photograph.name, *lines]))
-    for line in skipped:
-        say(f"skipped: {line}")
-    if not pictures:
-        raise WavdiffError(f"{title}: holds no picture that can be measured")
-    pixels = sum(picture["height"] * picture["width"] for picture in pictures)
-    images = {"source": title, "count": len(pictures), "megapixels": round(pixels / 1e6, 6)}
-    denoise, upscale, gaps = (average([one[task] for one in pictures]) for task in ("denoise", "upscale", "samples"))
-    expected = expected_gaps(request.draws) if request.draws else None
-    results: dict[str, Any] = {
-        **heading(request, images, cascades),
-        "denoise": denoise,
-        "upscale": upscale,
-        "samples": {"draws": request.draws, "expected": expected, "gaps": gaps},
-        "pictures": pictures,
-        "skipped": skipped,
-        "crops": crops,
-    }
-    return _write(results, request, out), results
+    return pictures, crops
 
 
 def _measurable(
