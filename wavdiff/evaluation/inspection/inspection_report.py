@@ -34,12 +34,7 @@ def planned_files(places: int = MOST_PLACES) -> list[str]:
 
 
 def inspect_file(cascade: WaveletCascade, path: Path, request: InspectionRequest) -> Inspection:
-    """Inspect the picture in a file; its transparency is passed over.
-
-    Args:
-        cascade: a trained cascade.
-        path: any picture file that the library reads, gray or in colour, without noise.
-        request: noise and pixels.
+    """Inspect the picture in a file, gray or in colour, without noise; its transparency is passed over.
 
     Raises:
         WavdiffError: no picture, one that is too large, pixels outside of it, or no matplotlib.
@@ -63,14 +58,10 @@ def write_inspection(
         seen: what to write.
         description: of the cascade.
         picture: what the report calls the picture.
-        out: the folder, made where it is missing; files of the same names are replaced.
-        say: told the name of every file.
+        out, say: as in `write_files`.
 
     Returns:
         The report in Markdown and the numbers as they are in the JSON file.
-
-    Raises:
-        WavdiffError: the folder cannot be written.
     """
     numbers = inspection_numbers(seen, description, picture)
     text = inspection_report(seen, description, picture)

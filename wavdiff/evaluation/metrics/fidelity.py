@@ -44,11 +44,7 @@ def psnr(estimate: Tensor, reference: Tensor, *, limited: bool = True) -> Tensor
 
 
 def ssim(estimate: Tensor, reference: Tensor) -> Tensor:
-    """Structural similarity of every image.
-
-    Args:
-        estimate: images (N, C, H, W); clamped to [-1, 1] first.
-        reference: the true images, same shape, in [-1, 1].
+    """Structural similarity of every image; arguments as of `psnr`.
 
     Returns:
         Similarities (N,), float64, at most 1.

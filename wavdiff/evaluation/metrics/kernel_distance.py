@@ -32,8 +32,7 @@ def kid(features_a: Tensor, features_b: Tensor) -> float:
     """Kernel distance between two sets of features, over all pairs of samples.
 
     Args:
-        features_a: (m, d), m >= 2.
-        features_b: (n, d), n >= 2.
+        features_a, features_b: (m, d) and (n, d), m, n >= 2.
 
     Returns:
         The unbiased estimate, computed in float64; may be negative.
@@ -58,8 +57,7 @@ def kid_and_standard_error(features_a: Tensor, features_b: Tensor, blocks: int =
     person or class give an honest (larger) error.
 
     Args:
-        features_a: (m, d).
-        features_b: (n, d).
+        features_a, features_b: as in `kid`.
         blocks: number of blocks, at least 2; every set needs two rows per block.
 
     Returns:

@@ -43,15 +43,12 @@ class Strip:
 
 
 def textured_window(pixels: Tensor, side: int = SIDE, step: int = 8) -> tuple[slice, slice]:
-    """Choose the window with the largest mean squared gradient of its gray values; the topmost, leftmost of equals.
+    """Rows and columns of the window with the largest mean squared gradient of its gray values; the first of equals.
 
     Args:
         pixels: (C, H, W) with sides of at least `step`.
         side: of the window, in pixels; less where the picture is smaller.
         step: corners lie at multiples of it, and the side is one.
-
-    Returns:
-        Rows and columns.
     """
     gray = pixels.double().mean(dim=0)
     down, right = torch.zeros_like(gray), torch.zeros_like(gray)
