@@ -12,6 +12,7 @@ import numpy as np
 
 from wavdiff.data.cache import digest_of
 from wavdiff.data.protocols import ImageSource, Split, reduce_channels
+from wavdiff.data.sources.hub import load_tables
 from wavdiff.images import read_pixels
 from wavdiff.system.errors import WavdiffError
 
@@ -19,20 +20,12 @@ CREDIT = (
     "CelebA, Multimedia Laboratory, The Chinese University of Hong Kong (Liu, Luo, Wang and Tang, 2015); for "
     "non-commercial research"
 )
-
-
 _PARTITION = {"train": "0", "validation": "1", "heldout": "2"}
-
-
 _HUB_DATASET = "flwrlabs/celeba"
-
-
 _HUB_SPLIT = {"train": "train", "validation": "valid", "heldout": "test"}
-
-
 _NEEDED = (
-    "a folder, given with data_dir (--data-dir), that holds list_eval_partition.txt and img_align_celeba/000001.jpg "
-    "to 202599.jpg (the official img_align_celeba.zip, unpacked)"
+    "what is needed is a folder, given with data_dir (--data-dir), that holds list_eval_partition.txt and "
+    "img_align_celeba/000001.jpg to 202599.jpg (the official img_align_celeba.zip, unpacked)"
 )
 
 
@@ -42,7 +35,7 @@ def open_celeba(split: Split, data_dir: Path | None, channels: int) -> ImageSour
     Args:
         split: "train", "validation" or "heldout" (the official test images).
         data_dir: the folder with list_eval_partition.txt and the aligned images, either directly in it or under
-            img_align_celeba/; None to ask the Hugging Face hub through ``datasets``.
+            img_align_celeba/; None to ask the Hugging Face hub through `datasets`.
         channels: 1 for the mean of RGB, 3 for RGB.
 
     Returns:
@@ -51,9 +44,9 @@ def open_celeba(split: Split, data_dir: Path | None, channels: int) -> ImageSour
     Raises:
         WavdiffError: the files are not there or not as published.
     """
-    if data_dir is not None:
-        return _CelebaFolderSource(split, data_dir, channels)
-    return _CelebaHubSource(split, channels)
+    if data_dir is None:
+        return _CelebaHubSource(split, channels)
+    return _CelebaFolderSource(split, data_dir, channels)
 
 
 def crop_aligned(image: np.ndarray, label: str) -> np.ndarray:
@@ -62,9 +55,6 @@ def crop_aligned(image: np.ndarray, label: str) -> np.ndarray:
     Args:
         image: uint8 (218, 178) or (218, 178, 3).
         label: what to call the image in an error.
-
-    Returns:
-        The rows 29 to -29 and columns 9 to -9.
 
     Raises:
         WavdiffError: the image has another size.
@@ -79,24 +69,14 @@ def crop_aligned(image: np.ndarray, label: str) -> np.ndarray:
 class _CelebaFolderSource:
     """The official files on disk."""
 
+    name = "celeba"
+    credit = CREDIT
+
     def __init__(self, split: Split, data_dir: Path, channels: int) -> None:
-        self.name = "celeba"
-        self.credit = CREDIT
         self._channels = channels
-        partition = data_dir / "list_eval_partition.txt"
-        if not partition.is_file():
-            raise WavdiffError(f"celeba: {partition} is missing; what is needed is {_NEEDED}")
         images = data_dir / "img_align_celeba"
         self._folder = images if images.is_dir() else data_dir
-        self._names = []
-        for number, line in enumerate(partition.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-            words = line.split()
-            if not words:
-                continue
-            if len(words) != 2 or words[1] not in _PARTITION.values():
-                raise WavdiffError(f"{partition}: line {number} must be a file name and 0, 1 or 2, not {line[:80]!r}")
-            if words[1] == _PARTITION[split]:
-                self._names.append(words[0])
+        self._names = _read_partition(data_dir / "list_eval_partition.txt", _PARTITION[split])
         # Of the names alone: the official images do not change.
         self.digest = digest_of(*self._names)
         # One listing, not 200,000 questions to the file system.
@@ -105,7 +85,7 @@ class _CelebaFolderSource:
         if missing or not self._names:
             what = f"{len(missing)} images of the split {split!r} are" if missing else f"the split {split!r} is"
             example = f" (the first: {missing[0]})" if missing else ""
-            raise WavdiffError(f"celeba: {what} not in {self._folder}{example}; what is needed is {_NEEDED}")
+            raise WavdiffError(f"celeba: {what} not in {self._folder}{example}; {_NEEDED}")
 
     def __len__(self) -> int:
         return len(self._names)
@@ -118,15 +98,37 @@ class _CelebaFolderSource:
         return self._names[index]
 
 
+def _read_partition(file: Path, wanted: str) -> list[str]:
+    """The names of the images of one part."""
+    if not file.is_file():
+        raise WavdiffError(f"celeba: {file} is missing; {_NEEDED}")
+    names = []
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        words = line.split()
+        if words and (len(words) != 2 or words[1] not in _PARTITION.values()):
+            raise WavdiffError(f"{file}: line {number} must be a file name and 0, 1 or 2, not {line[:80]!r}")
+        if words and words[1] == wanted:
+            names.append(words[0])
+    return names
+
+
 class _CelebaHubSource:
     """The same images through the Hugging Face hub."""
 
+    name = "celeba"
+    credit = CREDIT
+
     def __init__(self, split: Split, channels: int) -> None:
-        self.name = "celeba"
-        self.credit = CREDIT
         self._channels = channels
         self._split = split
-        self._table = _load_from_hub(_HUB_SPLIT[split])
+        self._table: Any = load_tables(
+            _HUB_DATASET,
+            split=_HUB_SPLIT[split],
+            missing=f"celeba: the images are not here; {_NEEDED}, "
+            'or `pip install "wavdiff[hub]"` and a network connection',
+            failed=f"celeba: the Hugging Face hub did not give {_HUB_DATASET}",
+            remedy=_NEEDED,
+        )
 
     def __len__(self) -> int:
         return len(self._table)
@@ -137,20 +139,3 @@ class _CelebaHubSource:
 
     def label(self, index: int) -> str:
         return f"celeba {self._split} {index}"
-
-
-def _load_from_hub(split: str) -> Any:
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise WavdiffError(
-            f"celeba: the images are not here; what is needed is {_NEEDED}, "
-            'or `pip install "wavdiff[hub]"` and a network connection'
-        ) from error
-    try:
-        return load_dataset(_HUB_DATASET, split=split)
-    except Exception as error:  # Offline, moved, out of disk: whatever it is, the way out is the same.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WavdiffError(
-            f"celeba: the Hugging Face hub did not give {_HUB_DATASET} ({reason[:200]}); what is needed is {_NEEDED}"
-        ) from error

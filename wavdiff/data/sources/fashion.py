@@ -16,14 +16,8 @@ from wavdiff.data.protocols import ArraySource, Split
 from wavdiff.system.errors import WavdiffError
 
 CREDIT = "Fashion-MNIST, Zalando SE (Xiao, Rasul and Vollgraf, 2017), MIT licence"
-
-
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-
-
 _FILES = {"train": "train-images-idx3-ubyte", "heldout": "t10k-images-idx3-ubyte"}
-
-
 _MAGIC = 0x0803  # unsigned bytes (08) along three axes (03)
 
 
@@ -52,13 +46,7 @@ def open_fashion(split: Split, data_dir: Path | None) -> ArraySource:
 
 
 def read_idx(file: Path) -> np.ndarray:
-    """Read a stack of images from an IDX file.
-
-    Args:
-        file: the file, gzip-packed if it ends in .gz.
-
-    Returns:
-        uint8 (N, H, W).
+    """Read a stack of images, uint8 (N, H, W), from an IDX file, which is gzip-packed if it ends in .gz.
 
     Raises:
         WavdiffError: the file cannot be unpacked, is not an IDX stack of images, or has not the length that its
