@@ -3,10 +3,11 @@
 To add a source, write one file in `sources/` and one row in `SOURCES`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import get_args
+from typing import Any, get_args
 
 from wavdiff.data.protocols import Images, Split
 from wavdiff.system.errors import WavdiffError
@@ -14,50 +15,45 @@ from wavdiff.system.errors import WavdiffError
 
 @dataclass(frozen=True)
 class SourceKind:
-    """A row of `SOURCES`; functions are given as "module:function" and imported when they are needed.
+    """A row of `SOURCES`; functions of a file in `sources/` are written "file:function" and imported when needed.
 
     Attributes:
         name: what a user writes for it, or, of a source that is recognised, a word for it.
         opener: opens a split; called with `split` and the arguments in `takes`, all by name.
         takes: those arguments of `open_source` that the source needs.
         splits: the splits that it has.
-        recognised: tells from what a user wrote whether this is the source; "" for the name alone.
+        recognised: tells from what a user wrote whether this is the source; None for the name alone.
         crop: the side in pixels that an evaluation cuts out where no training says another; None for the largest.
         pad: whether such an evaluation puts the images on a black canvas instead.
     """
 
     name: str
-    opener: str
+    opener: str | Callable[..., Images]
     takes: tuple[str, ...] = ()
     splits: tuple[Split, ...] = ("train", "heldout")
-    recognised: str = ""
+    recognised: str | Callable[[str], bool] | None = None
     crop: int | None = None
     pad: bool = False
 
     def fits(self, name: str) -> bool:
         """Whether this is the source that a user means by `name`."""
-        return bool(resolve_name(self.recognised)(name)) if self.recognised else name == self.name
+        return name == self.name if self.recognised is None else _function(self.recognised)(name)
 
 
-_ALL_SPLITS: tuple[Split, ...] = get_args(Split)
+def _function(function: Any) -> Any:
+    return resolve_name(f"wavdiff.data.sources.{function}") if isinstance(function, str) else function
+
+
+_EVERY: tuple[Split, ...] = get_args(Split)
 _ENCODED = ("name", "channels", "shuffle_buffer")
+_FILES = ("name", "channels", "cache_megabytes", "decoded_cache")
 SOURCES = [  # the first that fits counts, so a folder that has the name of a source is written "./faces"
-    SourceKind("celeba", "wavdiff.data.sources.celeba:open_celeba", ("data_dir", "channels"), _ALL_SPLITS),
-    SourceKind("faces", "wavdiff.data.sources.faces:open_faces", ("data_dir", "validation"), _ALL_SPLITS, crop=92),
-    SourceKind("fashion-mnist", "wavdiff.data.sources.fashion:open_fashion", ("data_dir",), pad=True),
-    SourceKind("hub", "wavdiff.data.sources.hub:open_hub", _ENCODED, recognised="wavdiff.data.sources.hub:is_hub"),
-    SourceKind(
-        "shards",
-        "wavdiff.data.sources.shards:open_shards",
-        _ENCODED,
-        recognised="wavdiff.data.sources.shards:are_shards",
-    ),
-    SourceKind(
-        "folder",
-        "wavdiff.data.sources.folder:open_folder",
-        ("name", "channels", "cache_megabytes", "decoded_cache"),
-        recognised="wavdiff.data.sources.folder:is_folder",
-    ),
+    SourceKind("celeba", "celeba:open_celeba", ("data_dir", "channels"), _EVERY),
+    SourceKind("faces", "faces:open_faces", ("data_dir", "validation"), _EVERY, crop=92),
+    SourceKind("fashion-mnist", "fashion:open_fashion", ("data_dir",), pad=True),
+    SourceKind("hub", "hub:open_hub", _ENCODED, recognised="hub:is_hub"),
+    SourceKind("shards", "shards:open_shards", _ENCODED, recognised="shards:are_shards"),
+    SourceKind("folder", "folder:open_folder", _FILES, recognised="folder:is_folder"),
 ]
 
 
@@ -131,7 +127,7 @@ def open_source(
     _refuse_options(kind, name, {option for option, value in given.items() if value and option not in kind.takes})
     if split not in kind.splits:
         raise WavdiffError(f"split: {name!r} has the splits {' and '.join(kind.splits)}, not {split}")
-    images: Images = resolve_name(kind.opener)(split=split, **{option: given[option] for option in kind.takes})
+    images: Images = _function(kind.opener)(split=split, **{option: given[option] for option in kind.takes})
     return images
 
 

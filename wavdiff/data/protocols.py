@@ -49,7 +49,8 @@ class EncodedImage:
     label: str
 
 
-class ImageStream(Protocol):
+@dataclass(eq=False)
+class ImageStream:
     """Images that are read one after the other, in an order that a seed shuffles.
 
     Attributes:
@@ -68,7 +69,7 @@ class ImageStream(Protocol):
 
     def epoch(self, seed: int, number: int, skip: int = 0) -> Iterator[EncodedImage]:
         """The images of one epoch in the order of a seed, without the first `skip`."""
-        ...
+        raise NotImplementedError
 
 
 Images = ImageSource | ImageStream
@@ -85,42 +86,40 @@ def count_images(source: Images) -> int | None:
     return len(source) if isinstance(source, Sized) else source.length
 
 
+@dataclass(eq=False)
 class ArraySource:
     """Images held in memory.
 
-    Args:
+    Attributes:
         name: the name of the source.
         credit: whom to thank.
         images: uint8 arrays (H, W) or (H, W, 3), or one array with the images along its first axis.
         labels: one name per image, or None to count them.
     """
 
-    def __init__(
-        self, name: str, credit: str, images: Sequence[np.ndarray] | np.ndarray, labels: Sequence[str] | None = None
-    ) -> None:
-        self.name = name
-        self.credit = credit
-        self._images = images
-        self._labels = labels
+    name: str
+    credit: str
+    images: Sequence[np.ndarray] | np.ndarray
+    labels: Sequence[str] | None = None
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        image: np.ndarray = self._images[index]
+        image: np.ndarray = self.images[index]
         return image
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 over shapes and pixels, as 64 hexadecimal digits."""
         total = hashlib.sha256()
-        for image in self._images:
+        for image in self.images:
             total.update(f"{image.shape}\0".encode() + np.ascontiguousarray(image).tobytes())
         return total.hexdigest()
 
     def label(self, index: int) -> str:
         """An image's name."""
-        return f"{self.name} {index}" if self._labels is None else self._labels[index]
+        return f"{self.name} {index}" if self.labels is None else self.labels[index]
 
 
 def first_readable(

@@ -6,10 +6,11 @@ have seen, whatever the number of processes and workers.
 """
 
 import io
-import queue
-import threading
 import warnings
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice, repeat
 
 import numpy as np
@@ -65,35 +66,14 @@ def read_ahead(images: Iterator[EncodedImage], most: int) -> Generator[EncodedIm
         images: where they come from; what reading raises is raised here.
         most: how many wait at the same time.
     """
-    waiting: queue.Queue[EncodedImage | BaseException | None] = queue.Queue(most)
-    stopped = threading.Event()
-
-    def put(item: EncodedImage | BaseException | None) -> bool:
-        while not stopped.is_set():
-            try:
-                waiting.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def read() -> None:
-        try:
-            for image in images:
-                if not put(image):
-                    return
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    threading.Thread(target=read, name="wavdiff-read-ahead", daemon=True).start()
+    thread = ThreadPoolExecutor(1, "wavdiff-read-ahead")
     try:
-        while (item := waiting.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+        waiting = deque(thread.submit(next, images, None) for _ in range(most))
+        while (image := waiting.popleft().result()) is not None:
+            waiting.append(thread.submit(next, images, None))
+            yield image
     finally:
-        stopped.set()
+        thread.shutdown(wait=False, cancel_futures=True)
 
 
 def decoded(
@@ -148,56 +128,49 @@ def find_substitutes(images: Iterator[EncodedImage], name: str) -> tuple[Encoded
     return tuple(found)
 
 
+@dataclass(eq=False)
 class FirstImages:
     """The first images of a stream as a source with numbers, read as far as they are asked for and kept encoded.
 
-    Args:
+    Attributes:
         name: the name of the source.
         credit: whom to thank.
         digest: changes when the data change, or None.
-        images: the images, in an order that does not change.
+        images: the images, in an order that does not change; not more than 1,000 are taken.
         channels: 1 for the mean of RGB, 3 to keep RGB.
-        length: how many there are; None to count them by reading. Not more than 1,000 are taken.
+        length: how many there are; None to count them by reading.
     """
 
-    def __init__(
-        self,
-        name: str,
-        credit: str,
-        digest: str | None,
-        images: Iterator[EncodedImage],
-        channels: int,
-        length: int | None,
-    ) -> None:
-        self.name = name
-        self.credit = credit
-        self.digest = digest
-        self._images = islice(images, HELDOUT_MOST)
-        self._channels = channels
-        self._length = None if length is None else min(length, HELDOUT_MOST)
+    name: str
+    credit: str
+    digest: str | None
+    images: Iterator[EncodedImage]
+    channels: int
+    length: int | None
+
+    def __post_init__(self) -> None:
         self._found: list[EncodedImage] = []
         self._damaged: set[int] = set()
 
     def __len__(self) -> int:
-        if self._length is None:
-            self._found += self._images
-            self._length = len(self._found)
-        return self._length
+        if self.length is None:
+            self._found += islice(self.images, HELDOUT_MOST - len(self._found))
+            self.length = len(self._found)
+        return min(self.length, HELDOUT_MOST)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        count = len(self)
-        gone = f"{self.name}: none of its {count} held-out images can be read"
-        return first_readable(index, count, self._read, self._damaged, gone)
+        gone = f"{self.name}: none of its {len(self)} held-out images can be read"
+        return first_readable(index, len(self), self._read, self._damaged, gone)
 
     def label(self, index: int) -> str:
         """An image's name."""
         return self._encoded(index % len(self)).label
 
     def _read(self, index: int) -> np.ndarray:
-        return decoded(self._encoded(index), self._channels)
+        return decoded(self._encoded(index), self.channels)
 
     def _encoded(self, index: int) -> EncodedImage:
-        self._found += islice(self._images, max(0, index + 1 - len(self._found)))
+        self._found += islice(self.images, max(0, index + 1 - len(self._found)))
         if index >= len(self._found):
             return EncodedImage(b"", f"{self.name}: held-out image {index}, which is gone")
         return self._found[index]

@@ -5,6 +5,9 @@ Laboratory, The Chinese University of Hong Kong; for non-commercial research. Th
 Mallat and Simoncelli (2023): 29 rows fewer above and below, 9 columns fewer left and right, which leaves 160 x 160.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ _NEEDED = (
 
 
 def open_celeba(split: Split, data_dir: Path | None, channels: int) -> ImageSource:
-    """Open one official split; images are read when they are asked for.
+    """Open one official split, whose images are read when they are asked for.
 
     Args:
         split: "train", "validation" or "heldout" (the official test images).
@@ -38,15 +41,60 @@ def open_celeba(split: Split, data_dir: Path | None, channels: int) -> ImageSour
             img_align_celeba/; None to ask the Hugging Face hub through `datasets`.
         channels: 1 for the mean of RGB, 3 for RGB.
 
-    Returns:
-        uint8 images (160, 160) or (160, 160, 3).
-
     Raises:
         WavdiffError: the files are not there or not as published.
     """
     if data_dir is None:
-        return _CelebaHubSource(split, channels)
-    return _CelebaFolderSource(split, data_dir, channels)
+        table = load_tables(
+            _HUB_DATASET,
+            split=_HUB_SPLIT[split],
+            missing=f"celeba: the images are not here; {_NEEDED}, "
+            'or `pip install "wavdiff[hub]"` and a network connection',
+            failed=f"celeba: the Hugging Face hub did not give {_HUB_DATASET}",
+            remedy=_NEEDED,
+        )
+        return _CelebaSource([f"celeba {split} {row}" for row in range(len(table))], partial(_of_row, table), channels)
+    folder = data_dir / "img_align_celeba"
+    folder = folder if folder.is_dir() else data_dir
+    names = _read_partition(data_dir / "list_eval_partition.txt", _PARTITION[split])
+    # One listing, not 200,000 questions to the file system.
+    present = {file.name for file in folder.iterdir()}
+    missing = [name for name in names if name not in present]
+    if missing or not names:
+        what = f"{len(missing)} images of the split {split!r} are" if missing else f"the split {split!r} is"
+        example = f" (the first: {missing[0]})" if missing else ""
+        raise WavdiffError(f"celeba: {what} not in {folder}{example}; {_NEEDED}")
+    # The digest is of the names alone: the official images do not change.
+    return _CelebaSource(names, partial(_of_file, folder, names), channels, digest_of(*names))
+
+
+@dataclass(eq=False)
+class _CelebaSource:
+    """Images by name; `read` gives an aligned image, (218, 178) or (218, 178, 3)."""
+
+    names: list[str]
+    read: Callable[[int], np.ndarray]
+    channels: int
+    digest: str | None = None
+    name: str = "celeba"
+    credit: str = CREDIT
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return reduce_channels(crop_aligned(self.read(index), self.names[index]), self.channels)
+
+    def label(self, index: int) -> str:
+        return self.names[index]
+
+
+def _of_file(folder: Path, names: list[str], index: int) -> np.ndarray:
+    return read_pixels(folder / names[index])
+
+
+def _of_row(table: Any, index: int) -> np.ndarray:
+    return np.asarray(table[index]["image"].convert("RGB"))
 
 
 def crop_aligned(image: np.ndarray, label: str) -> np.ndarray:
@@ -66,38 +114,6 @@ def crop_aligned(image: np.ndarray, label: str) -> np.ndarray:
     return image[29:-29, 9:-9]
 
 
-class _CelebaFolderSource:
-    """The official files on disk."""
-
-    name = "celeba"
-    credit = CREDIT
-
-    def __init__(self, split: Split, data_dir: Path, channels: int) -> None:
-        self._channels = channels
-        images = data_dir / "img_align_celeba"
-        self._folder = images if images.is_dir() else data_dir
-        self._names = _read_partition(data_dir / "list_eval_partition.txt", _PARTITION[split])
-        # Of the names alone: the official images do not change.
-        self.digest = digest_of(*self._names)
-        # One listing, not 200,000 questions to the file system.
-        present = {file.name for file in self._folder.iterdir()}
-        missing = [name for name in self._names if name not in present]
-        if missing or not self._names:
-            what = f"{len(missing)} images of the split {split!r} are" if missing else f"the split {split!r} is"
-            example = f" (the first: {missing[0]})" if missing else ""
-            raise WavdiffError(f"celeba: {what} not in {self._folder}{example}; {_NEEDED}")
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        name = self._names[index]
-        return reduce_channels(crop_aligned(read_pixels(self._folder / name), name), self._channels)
-
-    def label(self, index: int) -> str:
-        return self._names[index]
-
-
 def _read_partition(file: Path, wanted: str) -> list[str]:
     """The names of the images of one part."""
     if not file.is_file():
@@ -110,32 +126,3 @@ def _read_partition(file: Path, wanted: str) -> list[str]:
         if words and words[1] == wanted:
             names.append(words[0])
     return names
-
-
-class _CelebaHubSource:
-    """The same images through the Hugging Face hub."""
-
-    name = "celeba"
-    credit = CREDIT
-
-    def __init__(self, split: Split, channels: int) -> None:
-        self._channels = channels
-        self._split = split
-        self._table: Any = load_tables(
-            _HUB_DATASET,
-            split=_HUB_SPLIT[split],
-            missing=f"celeba: the images are not here; {_NEEDED}, "
-            'or `pip install "wavdiff[hub]"` and a network connection',
-            failed=f"celeba: the Hugging Face hub did not give {_HUB_DATASET}",
-            remedy=_NEEDED,
-        )
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        image = np.asarray(self._table[index]["image"].convert("RGB"))
-        return reduce_channels(crop_aligned(image, self.label(index)), self._channels)
-
-    def label(self, index: int) -> str:
-        return f"celeba {self._split} {index}"

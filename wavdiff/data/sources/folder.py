@@ -21,17 +21,10 @@ def is_folder(name: str) -> bool:
 def open_folder(
     name: str | Path, split: Split, channels: int, cache_megabytes: int = 0, decoded_cache: Path | None = None
 ) -> ImageSource:
-    """Open one split of a folder; images are read when they are asked for.
+    """Open one split of a folder, whose images are read when they are asked for; arguments as for `open_source`.
 
     A folder that has `train/` and one of `val/`, `validation/`, `heldout/`, `test/` is split as they say. Else every
-    image's place in the split follows from its own relative path.
-
-    Args:
-        name: the folder; hidden files and folders are passed over.
-        split: "train", or "heldout" for about a tenth of the images.
-        channels: 1 for the mean of RGB, 3 to keep RGB.
-        cache_megabytes: decoded images that are kept in memory, as long as they fit.
-        decoded_cache: a folder for decoded images, or None.
+    image's place in the split follows from its own relative path. Hidden files and folders are passed over.
 
     Raises:
         WavdiffError: the folder holds no readable image, or only one and that is for training.

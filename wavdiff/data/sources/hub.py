@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wavdiff.data.cache import digest_of
-from wavdiff.data.protocols import EncodedImage, Images, Split
+from wavdiff.data.protocols import EncodedImage, Images, ImageStream, Split
 from wavdiff.data.splits import heldout_folder
 from wavdiff.data.stream import FirstImages, exactly, find_substitutes
 from wavdiff.system.errors import WavdiffError
@@ -31,19 +31,10 @@ def is_hub(name: str) -> bool:
 
 
 def open_hub(name: str, split: Split, channels: int, shuffle_buffer: int) -> Images:
-    """Open one split of a streamed data set.
+    """Open one split of "hub:NAME", "hub:NAME#SUBSET" or "hub:FOLDER"; arguments as for `open_source`.
 
     Where the data set has a split `val`, `validation`, `heldout`, `test`, `valid` or `dev`, the first of these is held
     out. Else the first 100 training images are, or the first tenth if there are fewer than 1,000.
-
-    Args:
-        name: "hub:NAME", "hub:NAME#SUBSET" for one of its subsets, or "hub:FOLDER" for a local folder.
-        split: "train" or "heldout".
-        channels: 1 for the mean of RGB, 3 to keep RGB.
-        shuffle_buffer: images that are shuffled at a time.
-
-    Returns:
-        A stream to train on; for "heldout" a source of at most 1,000 images.
 
     Raises:
         WavdiffError: datasets is not installed, the data set cannot be had, or it has no images to train on.
@@ -76,31 +67,19 @@ def open_hub(name: str, split: Split, channels: int, shuffle_buffer: int) -> Ima
     credit, digest = f"the images of the data set {name}", _digest(folder)
     if split == "train":
         substitutes = find_substitutes(_encoded(table, column, name), name)
-        return HubStream(name, credit, digest, length, substitutes, table, column, shuffle_buffer)
+        return _HubStream(name, credit, digest, length, substitutes, table, column, shuffle_buffer)
     return FirstImages(name, credit, digest, _encoded(table, column, name), channels, length)
 
 
 @dataclass(eq=False)
-class HubStream:
-    """Training images of a streamed data set; see `ImageStream`.
+class _HubStream(ImageStream):
+    """Training images: a column of a streaming data set."""
 
-    Attributes:
-        table: a streaming data set.
-        column: the column of the images.
-        buffer: images that are shuffled at a time.
-    """
-
-    name: str
-    credit: str
-    digest: str | None
-    length: int | None
-    substitutes: tuple[EncodedImage, ...]
     table: Any
     column: str
     buffer: int
 
     def epoch(self, seed: int, number: int, skip: int = 0) -> Iterator[EncodedImage]:
-        """The images of one epoch in the order of a seed, without the first `skip`."""
         table = self.table.shuffle(seed=seed, buffer_size=self.buffer)
         if skip:
             table = table.skip(skip)
@@ -113,17 +92,10 @@ class HubStream:
 
 
 def load_tables(*what: str | None, missing: str, failed: str, remedy: str, **options: Any) -> Any:
-    """What `datasets.load_dataset` gives for some arguments.
-
-    Args:
-        what: which data set.
-        missing: what to say without the library.
-        failed: what to say of a failure, before the reason.
-        remedy: and after it.
-        options: further arguments.
+    """What `datasets.load_dataset(*what, **options)` gives.
 
     Raises:
-        WavdiffError: there is no such library or data set.
+        WavdiffError: `missing` without the library; if it fails `failed`, the reason in brackets, and `remedy`.
     """
     try:
         from datasets import load_dataset

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from wavdiff.data.cache import cache_folder, digest_of, read_array, store
-from wavdiff.data.protocols import EncodedImage, Images, Split
+from wavdiff.data.protocols import EncodedImage, Images, ImageStream, Split
 from wavdiff.data.sources.index import SUFFIXES as IMAGE_SUFFIXES
 from wavdiff.data.sources.index import reported
 from wavdiff.data.splits import HELDOUT_FOLDERS, heldout_below, heldout_rank
@@ -39,19 +39,10 @@ def are_shards(name: str) -> bool:
 
 
 def open_shards(name: str, split: Split, channels: int, shuffle_buffer: int) -> Images:
-    """Open one split of shards.
+    """Open one split of shards; arguments as for `open_source`.
 
     A folder with `train/` and one of `val/`, `validation/`, `heldout/`, `test/`, each with shards, is split as they
     say. Else an image is held out by the hash of its shard's file name and its own, so adding shards moves no image.
-
-    Args:
-        name: a pattern such as "shards/train-{0000..0003}.tar" or "shards/*.tar", one shard, or a folder of shards.
-        split: "train" or "heldout".
-        channels: 1 for the mean of RGB, 3 to keep RGB.
-        shuffle_buffer: images that are shuffled at a time.
-
-    Returns:
-        A stream to train on; for "heldout" a source of at most 1,000 images.
 
     Raises:
         WavdiffError: webdataset is not installed, a shard is missing, or the split holds no images.
@@ -61,48 +52,31 @@ def open_shards(name: str, split: Split, channels: int, shuffle_buffer: int) -> 
     ranks = _count(beside if beside and split == "heldout" else train)
     everything = 0 if split == "train" else 2**64
     limit = everything if beside else heldout_below(np.concatenate(list(ranks.values())))
-    return _open_split(Path(name).name, ranks, limit, split, channels, shuffle_buffer)
-
-
-def _open_split(
-    name: str, ranks: dict[Path, np.ndarray], limit: int, split: Split, channels: int, buffer: int
-) -> Images:
-    """The images of some shards on one side of a rank: those of a lower rank are held out."""
     wanted = partial(operator.le if split == "train" else operator.gt, limit)  # no lambda: workers unpickle it
-    counts = {shard: sum(map(wanted, of.tolist())) for shard, of in ranks.items()}
-    if not sum(counts.values()):
+    counts = [(shard, sum(map(wanted, of.tolist()))) for shard, of in ranks.items()]
+    length = sum(count for _, count in counts)
+    name = Path(name).name
+    if not length:
         purpose = "train on" if split == "train" else "hold out"
         raise WavdiffError(f"{name}: the shards hold no image to {purpose} ({', '.join(SUFFIXES)})")
     credit = f"the images of the shards {name}"
     digest = digest_of(limit, *((shard.name, shard.stat().st_size) for shard in ranks))
-    in_order = _in_order(list(counts.items()), wanted, 0)
+    in_order = _in_order(counts, wanted, 0)
     if split == "heldout":
-        return FirstImages(name, credit, digest, in_order, channels, sum(counts.values()))
+        return FirstImages(name, credit, digest, in_order, channels, length)
     substitutes = find_substitutes(in_order, name)
-    return ShardStream(name, credit, digest, sum(counts.values()), substitutes, list(counts.items()), wanted, buffer)
+    return _ShardStream(name, credit, digest, length, substitutes, counts, wanted, shuffle_buffer)
 
 
 @dataclass(eq=False)
-class ShardStream:
-    """Training images of shards, shuffled; see `ImageStream`.
+class _ShardStream(ImageStream):
+    """Training images: of every shard the number of those that are wanted, and what says so of an image's rank."""
 
-    Attributes:
-        shards: the shards, and how many wanted images each has.
-        wanted: says of an image's rank whether it is one of them.
-        buffer: images that are shuffled at a time.
-    """
-
-    name: str
-    credit: str
-    digest: str | None
-    length: int | None
-    substitutes: tuple[EncodedImage, ...]
     shards: list[tuple[Path, int]]
     wanted: Callable[[int], bool]
     buffer: int
 
     def epoch(self, seed: int, number: int, skip: int = 0) -> Iterator[EncodedImage]:
-        """The images of one epoch in the order of a seed, without the first `skip`."""
         order = np.random.default_rng([seed, number]).permutation(len(self.shards)).tolist()
         block, start = divmod(skip, self.buffer)
         images = _in_order([self.shards[place] for place in order], self.wanted, block * self.buffer)
@@ -116,27 +90,13 @@ def _in_order(shards: list[tuple[Path, int]], wanted: Callable[[int], bool], ski
     """The images of shards one after the other; shards that lie before the first image are not opened."""
     for shard, count in shards:
         if skip < count:
-            yield from read_shard(shard, wanted, skip, count)
+            gone = f"{shard.name}: an image that was there at the start"
+            yield from exactly(_read_shard(shard, wanted, skip), count - skip, gone)
         skip = max(skip - count, 0)
 
 
-def read_shard(shard: Path, wanted: Callable[[int], bool], skip: int, count: int) -> Iterator[EncodedImage]:
-    """Read some images of a shard.
-
-    Args:
-        shard: the tar file.
-        wanted: says of an image's rank whether it is one of them.
-        skip: so many of them are passed over, without keeping their bytes.
-        count: how many there were when the shard was counted. Where the shard is damaged and has fewer, empty ones
-            follow, which do not decode.
-
-    Warns:
-        UserWarning: the shard is damaged or gone.
-    """
-    return exactly(_members(shard, wanted, skip), count - skip, f"{shard.name}: an image that was there at the start")
-
-
-def _members(shard: Path, wanted: Callable[[int], bool], skip: int) -> Iterator[EncodedImage]:
+def _read_shard(shard: Path, wanted: Callable[[int], bool], skip: int) -> Iterator[EncodedImage]:
+    """The wanted images of a shard up to where it is damaged, which is said; of the first `skip` no bytes are kept."""
     seen = 0
 
     def select(member: str) -> bool:
