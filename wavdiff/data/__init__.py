@@ -10,20 +10,18 @@ encoded, and are decoded where examples are made.
 """
 
 from wavdiff.data.augmentation import Augmentation, crop_example
-from wavdiff.data.catalog import SOURCES, SourceKind, find_source, open_source, source_names
+from wavdiff.data.catalog import find_source, open_source, source_names
 from wavdiff.data.examples import ExampleDataset, heldout_batch
 from wavdiff.data.order import StatelessBatchSampler, StreamBatchSampler
 from wavdiff.data.protocols import Images, ImageSource, ImageStream, Split, count_images, source_digest
 from wavdiff.data.stream import images_from
 
 __all__ = [
-    "SOURCES",
     "Augmentation",
     "ExampleDataset",
     "ImageSource",
     "ImageStream",
     "Images",
-    "SourceKind",
     "Split",
     "StatelessBatchSampler",
     "StreamBatchSampler",

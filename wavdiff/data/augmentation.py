@@ -66,8 +66,7 @@ class _Chance:
     @staticmethod
     def draw(generator: np.random.Generator) -> "_Chance":
         zoom, down, right, contrast, brightness = generator.uniform(-1, 1, size=5)
-        mirrored = bool(generator.integers(2))
-        turns = int(generator.integers(4))
+        mirrored, turns = bool(generator.integers(2)), int(generator.integers(4))
         same, factor, top, left = generator.uniform(size=4)
         return _Chance(zoom, down, right, contrast, brightness, mirrored, turns, (same, factor, top, left))
 

@@ -24,13 +24,10 @@ HELDOUT_MOST = 1000
 
 
 def images_from(stream: ImageStream, seed: int, start: int) -> Generator[EncodedImage, None, None]:
-    """The images of a run from one position on, without end.
+    """The images of the run of a seed from position `start` on, without end.
 
-    Args:
-        stream: the images.
-        seed: the seed of the run.
-        start: the position of the first, at least 0. Where the stream knows its length, whole epochs before it cost
-            nothing; else the first epoch is read again up to it, without decoding.
+    Where the stream knows its length, whole epochs before the position cost nothing; else the first epoch is read again
+    up to it, without decoding.
 
     Raises:
         WavdiffError: the stream has no images.
@@ -60,11 +57,9 @@ def exactly(images: Iterator[EncodedImage], count: int, missing: str) -> Iterato
 
 
 def read_ahead(images: Iterator[EncodedImage], most: int) -> Generator[EncodedImage, None, None]:
-    """The same images in the same order, which a thread reads before they are asked for.
+    """The same images in the same order, which a thread reads before they are asked for, `most` at a time.
 
-    Args:
-        images: where they come from; what reading raises is raised here.
-        most: how many wait at the same time.
+    What reading raises is raised here.
     """
     thread = ThreadPoolExecutor(1, "wavdiff-read-ahead")
     try:
@@ -103,11 +98,7 @@ def decoded(
 
 
 def find_substitutes(images: Iterator[EncodedImage], name: str) -> tuple[EncodedImage, ...]:
-    """Choose the first images that decode, up to 8.
-
-    Args:
-        images: images in an order that does not depend on a run.
-        name: what to call them in an error.
+    """The first 8 images that decode, or fewer, of images in an order that does not depend on a run.
 
     Raises:
         WavdiffError: none of the first 100 decodes.

@@ -7,6 +7,7 @@ read.
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,12 +135,9 @@ def _encoded(table: Any, column: str, name: str) -> Iterator[EncodedImage]:
 def _read(path: str) -> bytes:
     from datasets.utils.file_utils import xopen
 
-    try:
-        with xopen(path, "rb") as file:
-            content: bytes = file.read()
-    except OSError:
-        return b""  # which does not decode, and is named
-    return content
+    with suppress(OSError), xopen(path, "rb") as file:
+        return bytes(file.read())
+    return b""  # which does not decode, and is named
 
 
 def _length(table: Any, split: str) -> int | None:

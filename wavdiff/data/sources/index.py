@@ -121,9 +121,7 @@ def index_folder(folder: Path) -> FolderIndex:
 def reported(places: Sequence[int], what: str) -> Iterator[int]:
     """Go through numbers and show on stderr how far it is.
 
-    Args:
-        places: the numbers.
-        what: what is done with them, such as "checking".
+    `what` says what is done with them, such as "checking".
     """
     console = Console(stderr=True)
     if console.is_terminal:
@@ -177,7 +175,9 @@ def _take_over(listing: _Listing, known: _Listing) -> list[int]:
 def _write(file: Path, listing: _Listing) -> None:
     bad = sorted(listing.flaws)
     texts = {"names": listing.names, "flaws": [listing.flaws[place] for place in bad]}
-    arrays: dict[str, Any] = {key: np.frombuffer(_joined(lines), dtype=np.uint8) for key, lines in texts.items()}
+    arrays: dict[str, Any] = {
+        key: np.frombuffer(b"\0".join(map(os.fsencode, lines)), np.uint8) for key, lines in texts.items()
+    }
     arrays |= {"version": np.array(_VERSION), "sizes": listing.sizes, "times": listing.times, "bad": np.array(bad, int)}
     store(file, lambda target: np.savez(target, **arrays))
 
@@ -194,10 +194,6 @@ def _read(file: Path) -> _Listing | None:
         return None
     sound = sizes.shape == times.shape == (len(names),) and len(bad) == len(flaws)
     return _Listing(names, sizes, times, dict(zip(bad.tolist(), flaws, strict=True))) if sound else None
-
-
-def _joined(lines: list[str]) -> bytes:
-    return b"\0".join(os.fsencode(line) for line in lines)
 
 
 def _split(block: np.ndarray) -> list[str]:

@@ -101,7 +101,7 @@ def _read_shard(shard: Path, wanted: Callable[[int], bool], skip: int) -> Iterat
 
     def select(member: str) -> bool:
         nonlocal seen
-        if not is_image(member) or not wanted(_rank(shard, member)):
+        if not is_image(member) or not wanted(heldout_rank(f"{shard.name}/{member}")):
             return False
         seen += 1
         return seen > skip
@@ -123,10 +123,6 @@ def _read_shard(shard: Path, wanted: Callable[[int], bool], skip: int) -> Iterat
 def is_image(member: str) -> bool:
     """Whether a member of a tar file is an image by its name; webdataset passes over names like __this__."""
     return member.lower().endswith(SUFFIXES) and not re.match(r"__[^/]*__($|/)", member)
-
-
-def _rank(shard: Path, member: str) -> int:
-    return heldout_rank(f"{shard.name}/{member}")
 
 
 def _webdataset() -> Any:
@@ -196,7 +192,7 @@ def _count_one(shard: Path) -> np.ndarray:
         with tarfile.open(shard) as archive:
             for member in archive:
                 if member.isreg() and is_image(member.name):
-                    found.append(_rank(shard, member.name))
+                    found.append(heldout_rank(f"{shard.name}/{member.name}"))
             # The library takes the end of the file for the end of the archive, which is a block of zeros.
             if archive.fileobj is not None:
                 archive.fileobj.seek(archive.offset)
