@@ -63,11 +63,7 @@ def source_names() -> list[str]:
 
 
 def find_source(name: str) -> SourceKind:
-    """The row of the source that a user means by `name`.
-
-    Raises:
-        WavdiffError: no such source or folder.
-    """
+    """The row of the source that a user means by `name`, or a WavdiffError."""
     for kind in SOURCES:
         if kind.fits(name):
             return kind

@@ -105,12 +105,7 @@ class StreamBatchSampler(StatelessBatchSampler):
 
 
 def example_seed(seed: int, position: int) -> int:
-    """The seed of one example's chance: 64 bits, the same on every machine.
-
-    Args:
-        seed: the seed of the run.
-        position: the example's position in the run, counted over all steps.
-    """
+    """The seed of an example's chance by its position over all steps of a run: 64 bits, the same on every machine."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{position}".encode(), digest_size=8).digest(), "little")
 
 

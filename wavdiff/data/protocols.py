@@ -91,8 +91,7 @@ class ArraySource:
     """Images held in memory.
 
     Attributes:
-        name: the name of the source.
-        credit: whom to thank.
+        name, credit: as for `ImageSource`.
         images: uint8 arrays (H, W) or (H, W, 3), or one array with the images along its first axis.
         labels: one name per image, or None to count them.
     """
@@ -125,17 +124,14 @@ class ArraySource:
 def first_readable(
     index: int, count: int, read: Callable[[int], np.ndarray], damaged: set[int], gone: str
 ) -> np.ndarray:
-    """Read one of several images; where it turns out to be damaged, the next readable one, with a warning.
+    """Read one of `count` images; where it turns out to be damaged, the next readable one, with a warning.
 
     Args:
         index: in [-count, count).
         count: how many there are.
         read: reads an image in [0, count) or raises WavdiffError.
         damaged: those that are known to be damaged; what is found out is added.
-        gone: what to say if none can be read.
-
-    Raises:
-        WavdiffError: none can be read.
+        gone: the error if none can be read.
     """
     if not -count <= index < count:
         raise IndexError(f"image {index} of {count}")
@@ -152,12 +148,7 @@ def first_readable(
 
 
 def reduce_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Make an RGB image gray where gray is wanted: the mean of its channels, rounded.
-
-    Args:
-        image: uint8 (H, W) or (H, W, 3).
-        channels: 1 for gray; with 3 the image is returned as it is.
-    """
+    """An image, uint8 (H, W) or (H, W, 3), made gray if `channels` is 1: the mean of RGB, rounded."""
     if channels == 1 and image.ndim == 3:
         mean: np.ndarray = (image.astype(np.uint16).sum(axis=2) + 1) // 3
         return mean.astype(np.uint8)

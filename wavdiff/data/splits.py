@@ -23,11 +23,7 @@ def heldout_rank(name: str) -> int:
 
 
 def heldout_below(ranks: np.ndarray) -> int:
-    """The rank below which images are held out: a tenth of all, at least one and not all of two or more.
-
-    Args:
-        ranks: uint64 (N,), from `heldout_rank`.
-    """
+    """Of ranks, uint64 (N,), that below which images are held out: a tenth, at least one and not all of two or more."""
     if len(ranks) < 2:
         return 0
     return min(max(int(HELDOUT_FRACTION * 2**64), int(ranks.min()) + 1), int(ranks.max()))

@@ -74,16 +74,13 @@ def read_ahead(images: Iterator[EncodedImage], most: int) -> Generator[EncodedIm
 def decoded(
     image: EncodedImage, channels: int, substitutes: Sequence[EncodedImage] = (), chance: int = 0
 ) -> np.ndarray:
-    """Decode an image; where it is damaged, one of the substitutes, with a warning that names it.
+    """Decode an image, uint8 (H, W) or (H, W, 3); where it is damaged, a substitute, with a warning that names it.
 
     Args:
         image: the encoded image.
         channels: 1 for the mean of RGB, 3 to keep RGB.
         substitutes: images that stand in.
         chance: an integer that says which.
-
-    Returns:
-        uint8 (H, W) or (H, W, 3).
 
     Raises:
         WavdiffError: the image is damaged and nothing can stand in for it.
@@ -124,9 +121,7 @@ class FirstImages:
     """The first images of a stream as a source with numbers, read as far as they are asked for and kept encoded.
 
     Attributes:
-        name: the name of the source.
-        credit: whom to thank.
-        digest: changes when the data change, or None.
+        name, credit, digest: as for `ImageStream`.
         images: the images, in an order that does not change; not more than 1,000 are taken.
         channels: 1 for the mean of RGB, 3 to keep RGB.
         length: how many there are; None to count them by reading.

@@ -33,13 +33,10 @@ _NEEDED = (
 
 
 def open_celeba(split: Split, data_dir: Path | None, channels: int) -> ImageSource:
-    """Open one official split, whose images are read when they are asked for.
+    """Open one official split, whose images are read when they are asked for; arguments as for `open_source`.
 
-    Args:
-        split: "train", "validation" or "heldout" (the official test images).
-        data_dir: the folder with list_eval_partition.txt and the aligned images, either directly in it or under
-            img_align_celeba/; None to ask the Hugging Face hub through `datasets`.
-        channels: 1 for the mean of RGB, 3 for RGB.
+    The aligned images lie in `data_dir` beside list_eval_partition.txt, or there under img_align_celeba/. Without
+    `data_dir` the Hugging Face hub is asked through `datasets`.
 
     Raises:
         WavdiffError: the files are not there or not as published.
@@ -98,14 +95,10 @@ def _of_row(table: Any, index: int) -> np.ndarray:
 
 
 def crop_aligned(image: np.ndarray, label: str) -> np.ndarray:
-    """Cut the paper's 160 x 160 out of an aligned image.
-
-    Args:
-        image: uint8 (218, 178) or (218, 178, 3).
-        label: what to call the image in an error.
+    """The paper's 160 x 160 of an aligned image.
 
     Raises:
-        WavdiffError: the image has another size.
+        WavdiffError: the image is not (218, 178) or (218, 178, 3); the message calls it `label`.
     """
     if image.shape[:2] != (218, 178):
         raise WavdiffError(

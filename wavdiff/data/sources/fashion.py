@@ -22,14 +22,9 @@ _MAGIC = 0x0803  # unsigned bytes (08) along three axes (03)
 
 
 def open_fashion(split: Split, data_dir: Path | None) -> ArraySource:
-    """Read one split into memory.
+    """Read one official split into memory, uint8 images (28, 28); arguments as for `open_source`.
 
-    Args:
-        split: "train" (the official 60,000) or "heldout" (the official 10,000).
-        data_dir: the folder of the IDX files, packed (.gz) or not; None for the place of Debian's package.
-
-    Returns:
-        uint8 images (28, 28).
+    `data_dir` has the IDX files, packed (.gz) or not; without it they are those of Debian's package.
 
     Raises:
         WavdiffError: the file is missing or damaged.

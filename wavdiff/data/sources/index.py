@@ -32,11 +32,7 @@ _VERSION = 1
 
 
 class Names(Sequence[str]):
-    """Many short texts as one block of bytes, which takes little memory and which workers share.
-
-    Args:
-        names: the texts; file names may hold what is not UTF-8, and no NUL.
-    """
+    """Many file names, UTF-8 or not, as one block of bytes, which takes little memory and which workers share."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         parts = [os.fsencode(name) for name in names]
@@ -70,7 +66,7 @@ class FolderIndex:
         return len(self.names)
 
     def chosen(self, places: Sequence[int]) -> "FolderIndex":
-        """The index of some of the images: the places of those to keep."""
+        """The index of the images at some places."""
         return FolderIndex(Names(self.names[place] for place in places), self.sizes[list(places)])
 
     @property
