@@ -21,7 +21,7 @@ from wavdiff.data import count_images, images_from, open_source, source_digest
 from wavdiff.data.cache import DecodedCache
 from wavdiff.data.protocols import ArraySource, EncodedImage
 from wavdiff.data.sources.index import Names, index_folder
-from wavdiff.data.sources.shards import heldout_below
+from wavdiff.data.splits import heldout_below
 from wavdiff.data.stream import read_ahead
 from wavdiff.evaluation.drawn import _chosen
 from wavdiff.models.cascade.training.standardisation import measure_rms

@@ -110,9 +110,9 @@ def test_samples_are_measured_against_training_and_heldout_images(
     tiny_model: Path, tiny_run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With more held-out images than a tenth, so that a variance can be estimated.
-    import wavdiff.data.sources.folder
+    import wavdiff.data.splits
 
-    monkeypatch.setattr(wavdiff.data.sources.folder, "HELDOUT_FRACTION", 0.5)
+    monkeypatch.setattr(wavdiff.data.splits, "HELDOUT_FRACTION", 0.5)
     monkeypatch.setattr(metrics, "FeatureExtractor", StubExtractor)
     request = EvaluationRequest((str(tiny_model),), sigmas=(), factors=(), kid_samples=12, seed=3)
     text = run_evaluation(request, tmp_path)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wavdiff import api
-from wavdiff.data import count_images, heldout_batch
+from wavdiff.data import count_images, find_source, heldout_batch
 from wavdiff.data.config import DataConfig
 from wavdiff.evaluation import metrics
 from wavdiff.evaluation.drawn import measure_samples
@@ -45,12 +45,12 @@ def _configuration(request: EvaluationRequest, cascade: WaveletCascade) -> RunCo
             return from_mapping(mapping)
     if request.data is None:
         raise WavdiffError(f"--data is needed: model {request.models[0]} does not say what it was trained on")
-    crop = {"faces": 92}.get(request.data)
+    kind = find_source(request.data)
     data = DataConfig(
         name=request.data,
         data_dir=str(request.data_dir) if request.data_dir else None,
-        crop=crop,
-        pad=request.data == "fashion-mnist",
+        crop=kind.crop,
+        pad=kind.pad,
     )
     return RunConfig(model=model, data=data)
 

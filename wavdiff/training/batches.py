@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Generator, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -111,7 +111,7 @@ def open_data(config: RunConfig) -> tuple[Images, ImageSource]:
         data.name, "train", folder, channels, data.validation, data.cache_megabytes, decoded, data.shuffle_buffer
     )
     held = open_source(data.name, "validation" if data.validation else "heldout", folder, channels, data.validation)
-    return train, held
+    return train, cast(ImageSource, held)
 
 
 def example_settings(config: RunConfig) -> dict[str, Any]:
