@@ -19,10 +19,11 @@ from wavdiff.data import Augmentation, ExampleDataset
 from wavdiff.data.protocols import ArraySource
 from wavdiff.models import wavelets
 from wavdiff.models.cascade.noise import NoiseDistribution
-from wavdiff.models.cascade.training.noisy_examples import TrainingExamples
+from wavdiff.models.cascade.training.noisy_examples import NoisyExamples
 from wavdiff.models.cascade.training.objective import CascadeObjective
 from wavdiff.models.cascade.training.standardisation import build_cascade, measure_rms
 from wavdiff.system.errors import WavdiffError
+from wavdiff.training.batches import TrainingExamples
 from wavdiff.training.checkpoints import list_checkpoints, load_checkpoint
 from wavdiff.training.config import RunConfig, from_mapping
 from wavdiff.training.records import read_stats
@@ -234,7 +235,7 @@ def test_scales_are_standardised_by_the_rms_of_their_coefficients(wavelet: str) 
 def test_a_mirrored_example_has_the_bands_of_a_mirrored_image() -> None:
     source = random_source(1, 16, 16)
     images = ExampleDataset(source, size=(16, 16), augmentation=Augmentation(flip=True))
-    examples = TrainingExamples(images, NoiseDistribution(), levels=1, low_repeats=1)
+    examples = TrainingExamples(images, NoisyExamples(NoiseDistribution(), levels=1, low_repeats=1).draw)
     seen = {}
     for seed in range(20):
         image = examples[((0, seed, 1.0), True)]["image"]
@@ -277,7 +278,7 @@ def recorded(
 def make_batch(config: RunConfig, count: int, low_repeats: int = 2) -> dict[str, torch.Tensor]:
     height, width = config.model.image_size
     images = ExampleDataset(random_source(count, height, width), size=config.model.image_size)
-    examples = TrainingExamples(images, NoiseDistribution(), config.model.levels, low_repeats)
+    examples = TrainingExamples(images, NoisyExamples(NoiseDistribution(), config.model.levels, low_repeats).draw)
     items = [examples[((k, 1000 + k, 1.0), k % 2 == 0)] for k in range(count)]
     return torch.utils.data.default_collate(items)
 

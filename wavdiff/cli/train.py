@@ -15,7 +15,7 @@ from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 
 if TYPE_CHECKING:
-    from wavdiff.training.config import RunConfig
+    from wavdiff.models.run_config import RunConfig
 
 
 def train(

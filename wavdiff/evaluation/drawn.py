@@ -17,8 +17,8 @@ from wavdiff.data.protocols import EncodedImage
 from wavdiff.evaluation import metrics
 from wavdiff.images import image_grid, save_image
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.training.batches import example_settings, open_data
-from wavdiff.training.config import RunConfig
+from wavdiff.models.run_config import RunConfig
+from wavdiff.training.batches import open_data
 
 NEIGHBOURS = 16
 
@@ -34,7 +34,7 @@ def measure_samples(
 ) -> dict[str, Any]:
     """KID-EffLite0 with jackknife standard errors, and distances to the nearest training image."""
     train_source, held_source = open_data(config)
-    settings = example_settings(config)
+    settings = config.example_settings
     held = heldout_batch(held_source, **settings)
     train = _chosen(train_source, max(count, 1000), settings)
     extractor = metrics.FeatureExtractor()

@@ -23,12 +23,13 @@ from wavdiff.evaluation.request import KID_LEAST, EvaluationRequest
 from wavdiff.evaluation.scores import Mode, Rows, Scores, can_enlarge, denoised, enlarged, factor_name, level_name
 from wavdiff.evaluation.tables import score_table, update_card
 from wavdiff.images import resize
-from wavdiff.models.cascade.config import ModelConfig
+from wavdiff.models.cascade.config import CascadeConfig, ModelConfig
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.folders import find_model, training_configuration
+from wavdiff.models.run_config import RunConfig
 from wavdiff.system.errors import WavdiffError
-from wavdiff.training.batches import example_settings, open_data
-from wavdiff.training.config import RunConfig, from_mapping
+from wavdiff.training.batches import open_data
+from wavdiff.training.config import from_mapping
 
 Say = Callable[[str], None]
 
@@ -58,7 +59,7 @@ def _configuration(request: EvaluationRequest, cascade: WaveletCascade) -> RunCo
         crop=crop,
         pad=request.data == "fashion-mnist",
     )
-    return RunConfig(model=model, data=data)
+    return CascadeConfig(model=model, data=data)
 
 
 def _scores(estimate: Tensor, reference: Tensor) -> Scores:
@@ -142,7 +143,7 @@ def run_evaluation(request: EvaluationRequest, out: Path, say: Say = lambda text
             f"--kid needs at least {KID_LEAST} training and {KID_LEAST} held-out images, but {config.data.name} has "
             f"{train_count or 'an unknown number'} and {len(held_source)}"
         )
-    images = heldout_batch(held_source, **example_settings(config), limit=request.limit)
+    images = heldout_batch(held_source, **config.example_settings, limit=request.limit)
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {
         "request": {**asdict(request), "data_dir": None, "data": config.data.name},

@@ -12,7 +12,8 @@ import torch
 from wavdiff.data import Images, ImageSource, count_images
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.folders import weights_digest
-from wavdiff.training.config import RunConfig, to_yaml
+from wavdiff.models.run_config import RunConfig
+from wavdiff.training.config import to_yaml
 
 PACKAGES = ("wavdiff", "torch", "diffusers", "accelerate", "pytorch-wavelets", "safetensors")
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from wavdiff.data import Images, ImageSource
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.folders import cast_weights, write_model
+from wavdiff.models.run_config import RunConfig
 from wavdiff.training.card import model_card
-from wavdiff.training.config import RunConfig, to_yaml
+from wavdiff.training.config import to_yaml
 
 
 def export_model(

@@ -50,7 +50,7 @@ from wavdiff.system.devices import has_fast_bfloat16
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.lock import folder_lock
 from wavdiff.system.processes import LONGEST_WAIT, find_processes
-from wavdiff.training.batches import example_settings, open_data, training_batches
+from wavdiff.training.batches import open_data, training_batches
 from wavdiff.training.checkpoints import (
     Checkpoint,
     checkpoint_folders,
@@ -216,7 +216,7 @@ class Trainer:
         return work() if self.accelerator.num_processes == 1 else find_processes().from_main(work)
 
     def _read_heldout(self) -> None:
-        settings = example_settings(self.config)
+        settings = self.config.example_settings
         self.heldout = heldout_batch(self.heldout_source, **settings, limit=self.config.data.heldout_limit)
 
     def _schedule(self, scale: str) -> Callable[[int], float]:
