@@ -141,7 +141,7 @@ def test_a_photograph_cascade_trains_resumes_and_loads(photograph_config: RunCon
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     del record["model"]["lowpass"]["stages"]
     (tmp_path / "run" / "run.json").write_text(json.dumps(record))
-    assert Trainer(photograph_config, tmp_path / "run").step == 4
+    assert Trainer(photograph_config, tmp_path / "run").state.step == 4
 
 
 @pytest.mark.parametrize(

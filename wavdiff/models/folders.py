@@ -10,8 +10,9 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -169,9 +170,9 @@ def training_configuration(folder: Path) -> dict[str, Any] | None:
     return mapping if isinstance(mapping, dict) else None
 
 
-def weights_digest(cascade: WaveletCascade, dtype: torch.dtype = torch.float32) -> str:
+def weights_digest(model: Any, dtype: torch.dtype = torch.float32) -> str:
     """sha256 over names and values of all weights, independent of how the file lays them out."""
-    tensors = {name: value.to(dtype).contiguous() for name, value in sorted(cascade.state_dict().items())}
+    tensors = {name: value.to(dtype).contiguous() for name, value in sorted(model.state_dict().items())}
     return hashlib.sha256(save(tensors)).hexdigest()
 
 
@@ -191,9 +192,16 @@ def refuse_folder(out: Path, overwrite: bool) -> None:
 
 
 def write_model(
-    model: WaveletCascade, target: Path, card: str, record: dict[str, Any], configuration: str | None = None
+    model: Any,
+    target: Path,
+    card: str,
+    record: dict[str, Any],
+    configuration: str | None = None,
+    save: Callable[[Any, Path, str, str | None], None] | None = None,
 ) -> None:
     """Write a model folder with the record of what was trained on what, complete before it is in its place.
+
+    `save` writes what the record is put beside: `Family.save`; default `save_model`.
 
     Raises:
         WavdiffError: it cannot be written; the older one is as it was.
@@ -201,7 +209,7 @@ def write_model(
     unfinished = target.with_name(f".unfinished-{target.name}")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
-        save_model(model, unfinished, card, configuration)
+        (save or save_model)(model, unfinished, card, configuration)
         (unfinished / TRAINING_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         replace_folder(unfinished, target)
     except (OSError, SafetensorError) as error:
@@ -209,7 +217,7 @@ def write_model(
         raise WavdiffError(f"model {target} cannot be written ({error})") from error
 
 
-def cast_weights(model: WaveletCascade, dtype: torch.dtype) -> WaveletCascade:
+def cast_weights(model: Any, dtype: torch.dtype) -> Any:
     """The model itself, its weights in `dtype` (diffusers' own `to` warns of what does not concern us)."""
-    nn.Module.to(cast(nn.Module, model), dtype)
+    nn.Module.to(model, dtype)
     return model

@@ -99,8 +99,8 @@ class CascadeFamily(Family[CascadeConfig, WaveletCascade]):
     def draw(self, model: WaveletCascade, seeds: list[int]) -> Tensor:
         """Samples, with the model's own ladders."""
         shape = (model.channels, *model.image_size)
-        ladders = {"lowpass_ladder": model.ladder("lowpass"), "detail_ladder": model.ladder("details")}
-        return model.sample(shape, seeds, **ladders)[-1]
+        low, details = model.ladder("lowpass"), model.ladder("details")
+        return model.sample(shape, seeds, lowpass_ladder=low, detail_ladder=details)[-1]
 
     def part_note(self, part: str) -> str:
         """How far its network looks."""
