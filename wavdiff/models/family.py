@@ -11,7 +11,7 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from wavdiff.data import Images
 from wavdiff.models import find_family
-from wavdiff.models.run_config import RunConfig, to_mapping
+from wavdiff.models.run_config import SETTINGS_FILE, RunConfig, to_mapping
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.settings import from_fields
 from wavdiff.system.text_files import parse_json, read_text
@@ -30,7 +30,7 @@ ConfigT = TypeVar("ConfigT", bound=RunConfig)
 ModelT = TypeVar("ModelT")
 
 
-SETTINGS, WEIGHTS = "model.json", "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,13 @@ class Family(ABC, Generic[ConfigT, ModelT]):
     def save(self, model: ModelT, folder: Path, card: str, configuration: str | None = None) -> None:
         """Write the model into a new folder, so that `load_model` finds it; what `measure` said lies in its buffers."""
         folder.mkdir(parents=True)
-        save_file({name: value.contiguous() for name, value in _module(model).state_dict().items()}, folder / WEIGHTS)
+        save_file(
+            {name: value.contiguous() for name, value in _module(model).state_dict().items()}, folder / WEIGHTS_FILE
+        )
         (folder / "README.md").write_text(card, encoding="utf-8")
         if configuration is not None:
             (folder / "training.yaml").write_text(configuration, encoding="utf-8")
-        (folder / SETTINGS).write_text(json.dumps(to_mapping(self.config), indent=1) + "\n", encoding="utf-8")
+        (folder / SETTINGS_FILE).write_text(json.dumps(to_mapping(self.config), indent=1) + "\n", encoding="utf-8")
 
     # --- where a run may begin ---------------------------------------------------------------------------------------
 
@@ -215,60 +217,26 @@ def load_model(folder: Path) -> nn.Module:
         WavdiffError: a file is missing or damaged; names it.
     """
     try:
-        settings = parse_json(read_text(folder / SETTINGS))
+        settings = parse_json(read_text(folder / SETTINGS_FILE))
         kind = find_family(settings.pop("family"))
         model = _module(kind(from_fields(kind.Config, settings)).build({}))
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except (WavdiffError, OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise WavdiffError(f"--model {folder}: is no model that can be loaded ({reason})") from error
     return model.eval()
 
 
-# --- what a model can do ---------------------------------------------------------------------------------------------
-
-
-@runtime_checkable
-class Draws(Protocol):
-    """A model that draws images."""
-
-    def sample(self, shape: tuple[int, int, int], seeds: Any) -> Any:
-        """Images of `shape` (C, H, W), one per seed."""
-
-
-@runtime_checkable
-class Denoises(Protocol):
-    """A model that denoises images."""
-
-    def denoise(self, noisy: Tensor, noise_level: Tensor) -> Tensor:
-        """The denoised images (B, C, H, W) of noisy ones with noise levels (B,)."""
-
-
-@runtime_checkable
-class LogLikelihood(Protocol):
-    """A model that knows how likely an image is."""
-
-    def log_likelihood(self, images: Tensor) -> Tensor:
-        """Log-likelihoods (B,) of images (B, C, H, W), nats."""
-
-
-@runtime_checkable
-class Classifies(Protocol):
-    """A model that tells classes of images apart."""
-
-    def classify(self, images: Tensor) -> Tensor:
-        """Scores (B, K) of images (B, C, H, W), one per class."""
-
-
-REFUSALS: dict[type, str] = {
-    Draws: "draws no images",
-    Denoises: "denoises no images",
-    LogLikelihood: "has no likelihood",
-    Classifies: "knows no classes",
+CAPABILITIES = {
+    "sample": "draws no images",
+    "denoise": "denoises no images",
+    "log_likelihood": "has no likelihood",
+    "classify": "knows no classes",
 }
+"""What a model of some family can do: a method of that name; and what to say of those without it."""
 
 
-def check_can(model: object, capability: type, name: str, noun: str) -> None:
+def check_can(model: object, method: str, name: str, noun: str) -> None:
     """Refuse a model that lacks a capability in one line: "model X is a classifier: it draws no images"."""
-    if not isinstance(model, capability):
-        raise WavdiffError(f"model {name} is a {noun}: it {REFUSALS[capability]}")
+    if not hasattr(model, method):
+        raise WavdiffError(f"model {name} is a {noun}: it {CAPABILITIES[method]}")

@@ -19,8 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from wavdiff.models import find_family
 from wavdiff.models.cascade.config import MOST_PARAMETERS
 from wavdiff.models.cascade.model import WaveletCascade, check_settings
+from wavdiff.models.run_config import SETTINGS_FILE
 from wavdiff.system.atomic import replace_folder
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.text_files import parse_json, parse_yaml, read_text
@@ -49,12 +51,17 @@ def find_model(model: str | Path) -> Path:
     if str(model) in shipped_models():
         return WEIGHTS / str(model)
     path = Path(model).expanduser()
-    if (path / "model" / "cascade").is_dir():  # the output folder of a training run
+    if any(
+        (path / "model" / name).exists() for name in ("cascade", SETTINGS_FILE)
+    ):  # the output folder of a training run
         path = path / "model"
     if not path.is_dir():
         known = ", ".join(shipped_models()) or "none"
         raise WavdiffError(f"--model {model}: no such folder, and no shipped model of that name ({known})")
     if not (path / "cascade" / "config.json").is_file():
+        if (path / SETTINGS_FILE).is_file():
+            family = find_family(parse_json(read_text(path / SETTINGS_FILE)).get("family"))
+            raise WavdiffError(f"--model {model}: is a {family.noun}, no wavelet cascade")
         raise WavdiffError(f"--model {model}: is not a wavdiff model: cascade/config.json is missing")
     return path
 

@@ -10,6 +10,10 @@ from wavdiff.data.config import DataConfig
 from wavdiff.models import DEFAULT_FAMILY
 from wavdiff.system.settings import POSITIVE, Checked, Rule, at_least, one_of, require, setting, within
 
+SETTINGS_FILE = "model.json"
+"""Where a saved model that is no cascade has its family and configuration."""
+
+
 MOST_STEPS = 10**9
 
 
