@@ -27,7 +27,6 @@ from wavdiff.data import ExampleDataset, heldout_batch, open_source
 from wavdiff.data.examples import ExampleKey
 from wavdiff.models import wavelets
 from wavdiff.models.cascade.training.standardisation import build_cascade
-from wavdiff.training.batches import example_settings
 from wavdiff.training.config import from_mapping, read_mapping
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "data.md"
@@ -277,7 +276,7 @@ def resized(pixels: np.ndarray, method: Image.Resampling) -> np.ndarray:
 
 def heldout_of(folder: Path) -> torch.Tensor:
     config = from_mapping(read_mapping("celeba-hq320"))
-    return heldout_batch(open_source(str(folder), "heldout"), **example_settings(config))
+    return heldout_batch(open_source(str(folder), "heldout"), **config.example_settings)
 
 
 def split_folder(folder: Path, pictures: list[np.ndarray], suffix: str = "png") -> Path:

@@ -19,8 +19,8 @@ from wavdiff.evaluation.report_files import Say
 from wavdiff.evaluation.request import EvaluationRequest
 from wavdiff.images import image_grid, save_image
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.training.batches import example_settings, open_data
-from wavdiff.training.config import RunConfig
+from wavdiff.models.run_config import RunConfig
+from wavdiff.training.batches import open_data
 
 NEIGHBOURS = 16
 KID_BLOCKS = 10
@@ -39,7 +39,7 @@ def measure_samples(
     `samples-*.png` and `neighbours-*.png`, samples with their nearest training images, are written into `out`.
     """
     train_source, held_source = open_data(config)
-    settings = example_settings(config)
+    settings = config.example_settings
     held = heldout_batch(held_source, **settings)
     count = request.kid_samples
     train = _chosen(train_source, max(count, LEAST_TRAINING), settings)

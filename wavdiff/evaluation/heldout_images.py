@@ -22,12 +22,13 @@ from wavdiff.evaluation.request import KID_LEAST, EvaluationRequest
 from wavdiff.evaluation.scores import Rows, Scores, psnr_line
 from wavdiff.evaluation.tables import score_table
 from wavdiff.evaluation.trials import Trial, trials
-from wavdiff.models.cascade.config import ModelConfig
+from wavdiff.models.cascade.config import CascadeConfig, ModelConfig
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.folders import find_model, training_configuration
+from wavdiff.models.run_config import RunConfig
 from wavdiff.system.errors import WavdiffError
-from wavdiff.training.batches import example_settings, open_data
-from wavdiff.training.config import RunConfig, from_mapping
+from wavdiff.training.batches import open_data
+from wavdiff.training.config import from_mapping
 
 
 def _configuration(request: EvaluationRequest, cascade: WaveletCascade) -> RunConfig:
@@ -52,7 +53,7 @@ def _configuration(request: EvaluationRequest, cascade: WaveletCascade) -> RunCo
         crop=kind.crop,
         pad=kind.pad,
     )
-    return RunConfig(model=model, data=data)
+    return CascadeConfig(model=model, data=data)
 
 
 def _scores(estimate: Tensor, reference: Tensor) -> Scores:
@@ -113,7 +114,7 @@ def run_evaluation(request: EvaluationRequest, out: Path, say: Say = lambda text
             f"--kid needs at least {KID_LEAST} training and {KID_LEAST} held-out images, but {source} has "
             f"{train_count or 'an unknown number'} and {len(held_source)}"
         )
-    images = heldout_batch(held_source, **example_settings(config), limit=request.limit)
+    images = heldout_batch(held_source, **config.example_settings, limit=request.limit)
     numbers = {"source": source, "held-out": len(images), "size": list(images.shape[1:])}
     results = heading(replace(request, data_dir=None, data=source), numbers, cascades)
     results |= {task: rows for task, rows in measure_heldout(cascades, images, request, say).items() if rows}
