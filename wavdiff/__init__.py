@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 
 __version__ = "0.5.0"
-
-
 _HOMES = {
     "load": "wavdiff.api",
     "sample": "wavdiff.api",
@@ -47,8 +45,6 @@ _HOMES = {
     "Schedule": "wavdiff.models.cascade.solvers",
     "WavdiffError": "wavdiff.system.errors",
 }
-
-
 __all__ = [
     "Schedule",
     "WavdiffError",

@@ -28,11 +28,7 @@ from wavdiff.system.atomic import written_whole
 from wavdiff.system.errors import WavdiffError
 
 RECORD = "sample.json"
-
-
 SHEET = "sheet.png"
-
-
 WALK = "walk.png"
 
 

@@ -23,15 +23,9 @@ from wavdiff.system.errors import WavdiffError
 from wavdiff.system.processes import Processes, join_processes, termination_as_exit
 
 SHEET_IMAGES = 400
-
-
 WALK_IMAGES = 8
-
-
 MOST_VALUES = 2**28
 """Of the images of one batch: 1 GiB."""
-
-
 __all__ = ["SamplingRequest", "walk_picture", "write_samples"]
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".pgm", ".ppm", ".gif")
-
-
 READABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ".pnm")
 
 

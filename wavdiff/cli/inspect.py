@@ -13,8 +13,6 @@ from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import one_line, shown
 
 DEFAULT_SIGMA = 0.1
-
-
 DEFAULT_OUT = Path("inspection")
 
 

@@ -12,23 +12,11 @@ from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 
 ModelOption = Annotated[str, typer.Option("--model", help="A shipped model (photos, faces, fashion) or a folder.")]
-
-
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
-
-
 LEAST_MEMORY = 256 * 10**6
-
-
 MOST_MEMORY = 10**15
-
-
 LARGEST_SEED = 2**62
-
-
 MOST_DRAWS = 1000
-
-
 MOST_STEPS = 10_000
 
 

@@ -23,8 +23,6 @@ InputsArgument = Annotated[
         "They are not changed.",
     ),
 ]
-
-
 OutOption = Annotated[
     str | None,
     typer.Option(
@@ -35,16 +33,10 @@ OutOption = Annotated[
         "kept. Default: beside the input, with the suffix.",
     ),
 ]
-
-
 ExtOption = Annotated[
     str | None, typer.Option("--ext", metavar="png", help="Format of the results; default the input's own.")
 ]
-
-
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing results; inputs never.")]
-
-
 SkipOption = Annotated[
     bool,
     typer.Option(
@@ -53,18 +45,12 @@ SkipOption = Annotated[
         "again.",
     ),
 ]
-
-
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be written, with sizes, and write nothing.")
 ]
-
-
 ModelOption = Annotated[
     str | None, typer.Option("--model", help="A shipped model or a model folder; default photos.", show_default=False)
 ]
-
-
 MemoryOption = Annotated[
     str,
     typer.Option(
@@ -73,28 +59,18 @@ MemoryOption = Annotated[
         help="Working memory, such as 500MB or 2GiB; changes no result but the rounding of draws.",
     ),
 ]
-
-
 SamplesOption = Annotated[
     int,
     typer.Option("--samples", metavar="N", help="N posterior draws, their mean, and maps of their standard deviation."),
 ]
-
-
 IntervalOption = Annotated[
     float | None,
     typer.Option("--interval", metavar="0.9", help="With --samples: images of the bounds that hold so much."),
 ]
-
-
 SolverOption = Annotated[
     str | None, typer.Option("--solver", help="Of draws: dpm, sde-dpm, heun or euler; default the model's.")
 ]
-
-
 StepsOption = Annotated[int | None, typer.Option("--steps", help="Of draws: rungs of the ladder; default the model's.")]
-
-
 ColourOption = Annotated[
     str, typer.Option("--colour", help="How a gray model takes an RGB picture: channels (apart) or luma.")
 ]

@@ -18,7 +18,6 @@ from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.system.atomic import written_whole
 
 Say = Callable[[str], None]
-
 NUMBERS, REPORT = "evaluation.json", "evaluation.md"
 CARD_MARK = "<!-- written by wavdiff evaluate --update-card -->"
 

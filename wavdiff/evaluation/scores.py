@@ -15,10 +15,8 @@ from wavdiff.evaluation import metrics
 
 Scores = dict[str, float]
 Rows = dict[str, dict[str, Scores]]
-
 HIGHEST_PSNR = 100.0
 """Decibels that stand for a result without any error, whose PSNR is infinite: JSON and averages need a number."""
-
 _TIMES = ("seconds", "processor_seconds")
 _DIGITS = {"ssim": 5}  # of others 4
 

@@ -25,7 +25,6 @@ from wavdiff.models.cascade.model import WaveletCascade
 
 Method = Callable[..., Tensor]
 """From what is given, (N, C, h, w), to an estimate of the clean pictures, (N, C, H, W)."""
-
 FILTERS: dict[str, ResizeMethod] = {"bicubic": "bicubic", "Lanczos": "lanczos"}
 
 

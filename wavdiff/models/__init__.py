@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from wavdiff.models.family import Family
 
 DEFAULT_FAMILY = "cascade"
-
-
 FAMILIES: dict[str, str | type[Family[Any, Any]]] = {"cascade": "wavdiff.models.cascade.family:CascadeFamily"}
 """Where every family is, "module:Class", so that none is imported before it is asked for; or the class itself."""
 

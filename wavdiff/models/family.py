@@ -25,11 +25,7 @@ from wavdiff.system.settings import from_fields
 from wavdiff.system.text_files import parse_json, read_text
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
-
-
 ModelT = TypeVar("ModelT")
-
-
 WEIGHTS_FILE = "model.safetensors"
 
 

@@ -12,11 +12,7 @@ from wavdiff.system.settings import POSITIVE, Checked, Rule, at_least, one_of, r
 
 SETTINGS_FILE = "model.json"
 """Where a saved model that is no cascade has its family and configuration."""
-
-
 MOST_STEPS = 10**9
-
-
 MOST_BATCH_PIXELS = 2**28
 
 

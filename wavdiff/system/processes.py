@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-
-
 LONGEST_WAIT = timedelta(days=1)
 """How long a process with little to do waits for the others."""
 
@@ -37,8 +35,6 @@ LONGEST_WAIT = timedelta(days=1)
 # Number of the process, number of processes, number on its machine, and processes on its machine where that is said.
 # srun's own are those of the job step: SLURM_NTASKS is also set in a batch script, of which there is only one.
 _TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-
-
 _SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
 
 

@@ -16,8 +16,6 @@ from wavdiff.system.errors import WavdiffError
 from wavdiff.system.processes import LONGEST_WAIT, find_processes
 
 T = TypeVar("T")
-
-
 LOST_CONNECTION = ("gloo", "NCCL", "onnection", "closed by peer", "timed out")
 """What torch's messages say when another process is gone."""
 

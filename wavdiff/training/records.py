@@ -17,8 +17,6 @@ from wavdiff.system.atomic import written_whole
 
 LEVEL_EDGES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Where the classes of noise levels meet, standardised units."""
-
-
 LEVEL_NAMES = (
     f"<{LEVEL_EDGES[0]:g}",
     *(f"{low:g}-{high:g}" for low, high in zip(LEVEL_EDGES[:-1], LEVEL_EDGES[1:], strict=True)),

@@ -20,8 +20,6 @@ from wavdiff.training.records import append_record
 from wavdiff.training.state import RunState
 
 Report = Callable[[dict[str, Any]], None]
-
-
 SHEET_IMAGES = 8
 
 

@@ -35,8 +35,6 @@ from wavdiff.training.step import Learner
 from wavdiff.training.stopping import StopRequest
 
 T = TypeVar("T")
-
-
 NAMED_IMAGES = 4
 """Images of a batch that a message about it names."""
 

@@ -18,12 +18,8 @@ from wavdiff.system.messages import check_sigma, shown
 
 MOST_PIXELS = 10**6
 """Of a picture whose cascade is local: only windows of it are differentiated."""
-
-
 MOST_PIXELS_IN_ONE_PIECE = 512 * 512
 """Of a picture whose cascade sees all of it: every hidden layer is kept for the gradients."""
-
-
 MOST_PLACES = 9
 
 

@@ -13,6 +13,7 @@ from wavdiff.data import Images
 from wavdiff.models import folders
 from wavdiff.models.cascade.config import CascadeConfig
 from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.networks import network_class
 from wavdiff.models.cascade.noise import NoiseDistribution
 from wavdiff.models.cascade.training.noisy_examples import NoisyExamples, TrainingBatch
 from wavdiff.models.cascade.training.objective import CascadeObjective
@@ -86,7 +87,7 @@ class CascadeFamily(Family[CascadeConfig, WaveletCascade]):
         """Blind networks cannot learn small noise in bf16."""
         model = self.config.model
         networks = [model.lowpass, *(model.detail_network(str(scale)) for scale in range(model.levels))]
-        return all(network.kind != "bias-free" for network in networks)
+        return not any(network_class(network.kind).blind for network in networks)
 
     def compile(self, part: str) -> None:
         """Compile the network; what is around it differs between training and use."""
@@ -97,7 +98,7 @@ class CascadeFamily(Family[CascadeConfig, WaveletCascade]):
         return flat_numbers(heldout_numbers(model, images))
 
     def draw(self, model: WaveletCascade, seeds: list[int]) -> Tensor:
-        """Samples, with the model's own ladders."""
+        """Samples, along the model's own schedules."""
         shape = (model.channels, *model.image_size)
         low, details = model.schedule("lowpass"), model.schedule("details")
         return model.sample(shape, seeds, lowpass_schedule=low, detail_schedule=details)[-1]
