@@ -1,15 +1,12 @@
-"""Places in a picture: rectangles, and noise that is a function of its place."""
+"""Places in a picture: rectangles, and the tiles that cover it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,15 @@ class Rectangle:
         """Number of columns."""
         return self.right - self.left
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
+
+    def is_inside(self, size: tuple[int, int]) -> bool:
+        """Whether it has a pixel, and none outside an array of `size` (height, width)."""
+        return 0 <= self.top < self.bottom <= size[0] and 0 <= self.left < self.right <= size[1]
+
     def grown(self, halo: int, size: tuple[int, int]) -> Rectangle:
         """The rectangle with `halo` more on every side, as far as an array of `size` (height, width) goes."""
         return Rectangle(
@@ -48,6 +54,30 @@ class Rectangle:
         """The part `inner` of `values` (..., height, width), which cover this rectangle."""
         rows = slice(inner.top - self.top, inner.bottom - self.top)
         return values[..., rows, inner.left - self.left : inner.right - self.left]
+
+
+def whole(size: tuple[int, int]) -> Rectangle:
+    """The rectangle of all of an array of `size` (height, width)."""
+    return Rectangle(0, size[0], 0, size[1])
+
+
+def tiles(size: tuple[int, int], most: int) -> Iterator[Rectangle]:
+    """Rectangles of at most `most` pixels that cover an array of `size` (height, width), row by row.
+
+    They are about square and of about equal size, so that none is left as a sliver.
+    """
+    height, width = size
+    side = max(1, math.isqrt(most))
+    columns = -(-width // max(side, most // max(height, 1)))
+    rows = -(-height // max(1, most // -(-width // columns)))
+    for row in range(rows):
+        for column in range(columns):
+            yield Rectangle(
+                row * height // rows,
+                (row + 1) * height // rows,
+                column * width // columns,
+                (column + 1) * width // columns,
+            )
 
 
 Read = Callable[[int, int, int, int], Tensor]

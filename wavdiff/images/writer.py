@@ -8,9 +8,11 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from wavdiff.images.codecs.encoding import encodable_info, encode
-from wavdiff.images.disk_array import SPOOL_BYTES, Spool, temporary_file
-from wavdiff.images.formats import check_picture_path, format_of, written_info
+from wavdiff.images.disk_array import SPOOL_BYTES, DiskArray, temporary_file
+from wavdiff.images.formats import format_of
 from wavdiff.images.picture import PictureInfo, Planes, bands_from_planes
+from wavdiff.images.rectangle import Rectangle, at, whole
+from wavdiff.images.written_form import check_picture_path, written_info
 from wavdiff.system.atomic import written_whole
 from wavdiff.system.errors import WavdiffError
 
@@ -29,9 +31,8 @@ def create_picture(
     Args:
         target: the file, or a binary stream.
         info: what kind of picture it shall be.
-        size: (height, width) in pixels; None for that of ``info``.
-        format: Pillow's name of the format, such as "PNG", which a stream needs; None for the one that the suffix asks
-            for.
+        size: (height, width) in pixels; None for that of `info`.
+        format: Pillow's name of the format, which a stream needs; None for the one that the suffix asks for.
         spool_bytes: integers up to this size stay in memory; more lie in a temporary file.
         name: what messages call it; None for the path, or "stdout".
 
@@ -45,11 +46,10 @@ def create_picture(
     """
     info = replace(info, size=size or info.size)
     if isinstance(target, str | os.PathLike):
-        path = Path(target)
-        name = name or str(path)
-        format = format or format_of(path)
-        check_picture_path(path, info, format=format)
-        return PictureWriter(path, written_info(info, format, name), spool_bytes, name)
+        target = Path(target)
+        name = name or str(target)
+        format = format or format_of(target)
+        check_picture_path(target, info, format=format)
     name = name or "stdout"
     if format is None:
         raise WavdiffError(f"{name}: a stream has no suffix; its format must be named, such as PNG")
@@ -57,14 +57,14 @@ def create_picture(
 
 
 class PictureWriter:
-    """A picture that is written by rectangles; :func:`create_picture` makes it.
+    """A picture that is written by rectangles; `create_picture` makes it.
 
     Attributes:
         info: the picture as its format will hold it.
 
     Args:
         target: the file, or a binary stream.
-        info: as :func:`wavdiff.images.formats.written_info` gives it.
+        info: as `written_info` gives it.
         spool_bytes: integers up to this size stay in memory.
         name: what messages call it.
     """
@@ -73,27 +73,34 @@ class PictureWriter:
         self.info = encodable_info(info)
         self._target = target
         self._name = name
-        self._spool = Spool(info.size, info.bands, info.dtype, spool_bytes)
+        self._spool = DiskArray(info.size, info.bands, info.dtype, spool_bytes)
         self._missing = info.size[0] * info.size[1]
 
-    def write(self, top: int, left: int, planes: Planes) -> None:
-        """Write a rectangle with its first pixel at (top, left). Every pixel is written once, in any order.
+    def write(self, where: Rectangle | int, planes: Planes | int, last: Planes | None = None) -> None:
+        """Write a rectangle, or (top, left, planes). Every pixel is written once, in any order.
 
         Args:
-            top: its first row.
-            left: its first column.
-            planes: of the kinds that ``info`` has; values outside their range are limited.
+            where: the rectangle.
+            planes: of its size and of the kinds that `info` has; values outside their range are limited.
+            last: the planes, where `where` and `planes` are the place of their first pixel.
 
         Raises:
             WavdiffError: planes of wrong kinds or shapes, values that are not finite, or no space for the temporary
                 file.
             ValueError: a rectangle that is not inside the picture.
         """
-        height, width = planes.size
-        if top < 0 or left < 0 or top + height > self.info.size[0] or left + width > self.info.size[1]:
-            raise ValueError(f"{height} x {width} pixels at {top}, {left} are not inside {self.info.size}")
-        self._spool.write(top, left, bands_from_planes(planes, self.info, self._name))
-        self._missing -= height * width
+        if isinstance(where, int) and isinstance(planes, int) and last is not None:
+            where, planes = at(where, planes, last.colour), last
+        assert isinstance(where, Rectangle) and isinstance(planes, Planes)
+        if planes.size != where.size or not where.is_inside(self.info.size):
+            (height, width), size = planes.size, self.info.size
+            raise ValueError(f"{height} x {width} pixels at {where.top}, {where.left} are not inside {size}")
+        self._spool.write(where, bands_from_planes(planes, self.info, self._name))
+        self._missing -= where.height * where.width
+
+    def write_all(self, planes: Planes) -> None:
+        """Write the whole picture."""
+        self.write(whole(self.info.size), planes)
 
     def __enter__(self) -> Self:
         return self

@@ -18,8 +18,6 @@ from PIL import Image
 from wavdiff.images.picture import PictureInfo
 
 _SAMPLE_PIXELS = 2**18
-
-
 _LLOYD_ROUNDS = 4
 
 
@@ -36,14 +34,7 @@ class Palette:
     has_alpha: bool
 
     def image(self, bands: np.ndarray) -> Image.Image:
-        """Give every pixel the nearest colour.
-
-        Args:
-            bands: uint8 (h, w, 1 to 4): gray or RGB, perhaps with opacity.
-
-        Returns:
-            A Pillow image of mode "P".
-        """
+        """Pixels uint8 (h, w, 1 to 4), gray or RGB, perhaps with opacity, as the nearest colours, in mode "P"."""
         packed, inverse = np.unique(_packed(bands, self.has_alpha), return_inverse=True)
         indices = _nearest(_seen(_unpacked(packed, self.has_alpha)), _seen(self.colours)).astype(np.uint8)
         image = Image.fromarray(indices[inverse].reshape(bands.shape[:2])).convert("P")
@@ -59,14 +50,11 @@ class Palette:
 
 
 def choose_palette(strips: Iterable[np.ndarray], info: PictureInfo) -> Palette:
-    """Choose the colours of a picture.
+    """Choose the colours of a picture: its own, where there are at most 256.
 
     Args:
-        strips: its bands, uint8 (h, w, ``info.bands``), in parts.
+        strips: its bands, uint8 (h, w, `info.bands`), in parts.
         info: what the bands mean. In mode "PA" opacity has its own plane and takes no part.
-
-    Returns:
-        The colours; exactly those of the picture where there are at most 256.
     """
     has_alpha = info.has_alpha and info.mode != "PA"
     stride = max(1, int(np.ceil(np.sqrt(info.size[0] * info.size[1] / _SAMPLE_PIXELS))))
@@ -93,7 +81,7 @@ def _packed(bands: np.ndarray, has_alpha: bool) -> np.ndarray:
 
 
 def _unpacked(packed: np.ndarray, has_alpha: bool) -> np.ndarray:
-    """Undo :func:`_packed`: uint8 (n, 3) or (n, 4)."""
+    """The inverse of `_packed`: uint8 (n, 3) or (n, 4)."""
     channels = np.stack([packed >> shift for shift in (24, 16, 8, 0)], axis=-1).astype(np.uint8)
     return channels if has_alpha else channels[:, :3]
 
@@ -107,7 +95,7 @@ def _seen(colours: np.ndarray) -> np.ndarray:
 
 
 def _nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Give for each of the points (n, d) the index of the nearest of the centres (k, d)."""
+    """For each of the points (n, d) the index of the nearest of the centres (k, d)."""
     offsets = (centres * centres).sum(1) / 2
     nearest = np.empty(len(points), dtype=np.int64)
     for start in range(0, len(points), 2**14):
@@ -141,7 +129,7 @@ def _divide(colours: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _spread(points: np.ndarray, weights: np.ndarray) -> tuple[float, int, float]:
-    """Give a box's squared error along its longest axis, that axis, and the mean along it."""
+    """A box's squared error along its longest axis, that axis, and the mean along it."""
     mean = np.average(points, axis=0, weights=weights)
     errors = (weights[:, None] * (points - mean) ** 2).sum(0)
     axis = int(errors.argmax())

@@ -8,11 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_libraries(active: bool = True) -> Iterator[None]:
-    """Send what is written to file descriptor 2 to nowhere for a while.
-
-    Args:
-        active: False to do nothing.
-    """
+    """Send what is written to file descriptor 2 to nowhere for a while; `active=False` does nothing."""
     try:
         kept = os.dup(2) if active else None
     except OSError:  # no standard error at all

@@ -13,20 +13,10 @@ from PIL import Image, TiffImagePlugin
 from wavdiff.images.picture import PictureInfo
 
 _PNG_START = 33  # behind the signature and the chunk IHDR
-
-
 _LONGEST_CHUNK = 2**24
-
-
 _JPEG_START = 2  # behind the mark SOI
-
-
 _WIDTH, _HEIGHT, _BITS, _OFFSETS, _ROWS, _COUNTS = 256, 257, 258, 273, 278, 279
-
-
 _EXIF, _GPS = 0x8769, 0x8825
-
-
 _LONG, _LONG8 = 4, 16
 
 
@@ -47,12 +37,15 @@ class HeaderSplice:
         self._head: bytearray | None = bytearray()
 
     def write(self, content: Any) -> int:
-        """Take the next bytes of the encoded picture and give their number."""
+        """Take the next bytes of the encoded picture; the other segments take the place of its own."""
         if self._head is None:
             self._file.write(content)
         else:
             self._head += content
-            self._pass_head(bytes(self._head))
+            end = self._find_end(self._head)
+            if end is not None:
+                self._file.write(self._head[: self._start] + self._segments + self._head[end:])
+                self._head = None
         return len(content)
 
     def finish(self) -> None:
@@ -64,16 +57,9 @@ class HeaderSplice:
         if self._head is not None:
             raise ValueError(f"the encoded {self._kind} has no pixels")
 
-    def _pass_head(self, head: bytes) -> None:
-        """Pass the head on as soon as it is complete, with the other segments in place of its own."""
-        end = self._find_end(head)
-        if end is not None:
-            self._head = None
-            self._file.write(head[: self._start] + self._segments + head[end:])
 
-
-def _png_end(content: bytes) -> int | None:
-    """Find where the pixels of a PNG file begin, or None where that is not among the bytes given."""
+def _png_end(content: bytes | bytearray) -> int | None:
+    """Where the pixels of a PNG file begin, or None where that is not among the bytes given."""
     place = _PNG_START
     while len(content) >= place + 8:
         length, name = struct.unpack_from(">L4s", content, place)
@@ -83,8 +69,8 @@ def _png_end(content: bytes) -> int | None:
     return None
 
 
-def _jpeg_end(content: bytes) -> int | None:
-    """Find where the application segments and comments of a JPEG file end, or None as above."""
+def _jpeg_end(content: bytes | bytearray) -> int | None:
+    """Where the application segments and comments of a JPEG file end, or None as above."""
     place = _JPEG_START
     while len(content) >= place + 4:
         mark, length = struct.unpack_from(">HH", content, place)
@@ -95,15 +81,7 @@ def _jpeg_end(content: bytes) -> int | None:
 
 
 def png_chunks(file: IO[bytes], names: tuple[bytes, ...]) -> dict[bytes, bytes]:
-    """Read chunks of a PNG file, wherever they stand, passing over all others.
-
-    Args:
-        file: the file, whose position is kept.
-        names: of the chunks to be read.
-
-    Returns:
-        Name -> content, of those that are there.
-    """
+    """Name -> content of chunks of a PNG file, of those that are there, wherever they stand; `file` keeps its place."""
     found = {}
     kept, place = file.tell(), 8
     while True:
@@ -120,16 +98,13 @@ def png_chunks(file: IO[bytes], names: tuple[bytes, ...]) -> dict[bytes, bytes]:
 
 
 def tiff_head(sample: bytes, info: PictureInfo, size: tuple[int, int], row_bytes: int) -> bytes:
-    """Write all of a TIFF file that stands before its pixels: one strip after the other, not compressed.
+    """All of a TIFF file that stands before its pixels; as BigTIFF where it is too long for 32-bit places.
 
     Args:
         sample: a small TIFF file whose tags are taken over.
         info: the picture; its bits per sample replace those of the sample.
         size: (height, width) in pixels.
-        row_bytes: bytes in a row of pixels, which follow little-endian.
-
-    Returns:
-        The head; as BigTIFF where the file is too long for 32-bit places.
+        row_bytes: bytes in a row of pixels, which follow little-endian, one strip after the other, not compressed.
     """
     height, width = size
     is_big = height * row_bytes > 2**32 - 2**24

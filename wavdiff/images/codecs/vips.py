@@ -7,7 +7,6 @@ PNG files are compressed at level 3 with the best filter for each row: on photog
 6, and four times as fast.
 """
 
-import io
 import os
 from collections.abc import Callable
 from types import ModuleType
@@ -17,23 +16,18 @@ import numpy as np
 
 from wavdiff.images.codecs.opening import one_line
 from wavdiff.images.codecs.segments import HeaderSplice, tiff_head
-from wavdiff.images.disk_array import Spool
+from wavdiff.images.disk_array import DiskArray
 from wavdiff.images.picture import PictureInfo
+from wavdiff.images.rectangle import Rectangle
 from wavdiff.system.errors import WavdiffError
 
 _LOADERS = {"PNG": "pngload_source", "JPEG": "jpegload_source", "TIFF": "tiffload_source"}
-
-
 _STRICT = {"access": "sequential", "fail_on": "error"}
-
-
 _ALL_FILTERS = 0xF8  # of PNG, the best for each row
-
-
 _TYPES = {8: "uchar", 16: "ushort"}
 
 
-def decode_rows(file: BinaryIO, info: PictureInfo, spool: Spool, name: str) -> None:
+def decode_rows(file: BinaryIO, info: PictureInfo, spool: DiskArray, name: str) -> None:
     """Decode a PNG, JPEG or TIFF file of plain samples.
 
     Args:
@@ -59,17 +53,15 @@ def decode_rows(file: BinaryIO, info: PictureInfo, spool: Spool, name: str) -> N
         if found != expected:
             raise WavdiffError(f"{name}: damaged image: its header promises {expected}, its pixels are {found}")
         region = pyvips.Region.new(picture)
-        for top, bottom in spool.strips():
-            content = region.fetch(0, top, width, bottom - top)
-            bands = np.frombuffer(content, dtype=spool.dtype).reshape(bottom - top, width, spool.bands)
-            if info.has_key:
-                bands = info.maximum - bands
-            spool.write(top, 0, bands)
+        for strip in spool.strips():
+            content = region.fetch(0, strip.top, width, strip.height)
+            bands = np.frombuffer(content, dtype=spool.dtype).reshape(strip.height, width, spool.bands)
+            spool.write(strip, info.maximum - bands if info.has_key else bands)
     except pyvips.Error as error:
         raise WavdiffError(f"{name}: damaged image: {one_line(error)}") from error
 
 
-def encode_rows(spool: Spool, info: PictureInfo, sample: bytes, tiff: bytes, file: BinaryIO, name: str) -> None:
+def encode_rows(spool: DiskArray, info: PictureInfo, sample: bytes, tiff: bytes, file: BinaryIO, name: str) -> None:
     """Encode a PNG or JPEG file.
 
     Args:
@@ -86,7 +78,7 @@ def encode_rows(spool: Spool, info: PictureInfo, sample: bytes, tiff: bytes, fil
     """
     pyvips = _vips()
     splice = HeaderSplice(str(info.format), sample, file)
-    pixels = SpoolFile(spool, info, tiff_head(tiff, info, spool.size, spool.row_bytes))
+    pixels = _PixelFile(spool, info, tiff_head(tiff, info, spool.size, spool.row_bytes))
     calls = _Calls()
     source, target = pyvips.SourceCustom(), pyvips.TargetCustom()
     source.signal_connect("read", calls.guarded(pixels.readinto))
@@ -106,38 +98,21 @@ def encode_rows(spool: Spool, info: PictureInfo, sample: bytes, tiff: bytes, fil
 
 
 def stored_bytes(bands: np.ndarray, info: PictureInfo, order: Literal["<", ">"]) -> bytes:
-    """Give bands as a file stores them: ink rather than light, in byte order "<" or ">"."""
+    """Bands as a file stores them: ink rather than light, in byte order "<" or ">"."""
     values = info.maximum - bands if info.has_key else bands
     return values.astype(values.dtype.newbyteorder(order), copy=False).tobytes()
 
 
-class SpoolFile(io.RawIOBase):
-    """A TIFF file that is not there: a head, then the rows of a spool. For reading.
+class _PixelFile:
+    """A TIFF file that is not there: a head, from `tiff_head`, then the rows of a picture. For libvips to read."""
 
-    Args:
-        spool: the bands of the picture.
-        info: what they mean.
-        head: from :func:`wavdiff.images.codecs.segments.tiff_head`.
-    """
+    def __init__(self, spool: DiskArray, info: PictureInfo, head: bytes) -> None:
+        self._spool, self._info, self._head = spool, info, head
+        self._place, self._length = 0, len(head) + spool.bytes
 
-    def __init__(self, spool: Spool, info: PictureInfo, head: bytes) -> None:
-        self._spool = spool
-        self._info = info
-        self._head = head
-        self._place = 0
-        self._length = len(head) + spool.size[0] * spool.row_bytes
-
-    def readable(self) -> bool:
-        """Tell that it can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Tell that it can seek."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move, as files do."""
-        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._length}[whence]
+        self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._length}[whence]
         return self._place
 
     def readinto(self, buffer: Any) -> int:
@@ -154,7 +129,7 @@ class SpoolFile(io.RawIOBase):
             return self._head[start:end]
         start, end = start - len(self._head), end - len(self._head)
         top, bottom = start // self._spool.row_bytes, -(-end // self._spool.row_bytes)
-        bands = self._spool.read(top, bottom, 0, self._spool.size[1])
+        bands = self._spool.read(Rectangle(top, bottom, 0, self._spool.size[1]))
         skipped = top * self._spool.row_bytes
         return stored_bytes(bands, self._info, "<")[start - skipped : end - skipped]
 
