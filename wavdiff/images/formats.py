@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from wavdiff.system.errors import WavdiffError
+
+Trait = Literal["gray", "alpha", "palette alpha", "16 bits", "profile", "dpi"]
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,9 @@ class FileFormat:
     Attributes:
         title: its name in messages.
         suffixes: of its files; `read_suffixes` are more, of files that are read only.
-        modes: modes of Pillow's, or of 16 bits, that are written as they are, beside L, LA, RGB and RGBA.
+        holds: kinds of pictures and notes ("palette alpha": colours of a palette may be transparent).
+        modes: modes of Pillow's that are written as they are, beside L, LA, RGB and RGBA.
         row_modes: those that can be written by rows, without the whole picture in memory.
-        has_gray, has_alpha, has_16_bits, has_profile, has_dpi: whether there are such pictures, or such notes.
-        has_palette_alpha: whether the colours of a palette may be transparent.
         needs_palette: whether there is no colour but that of a palette.
         longest_side, most_pixels: limits of the size, in pixels.
         longest_note: bytes of an EXIF block or XMP packet; 0 where there is neither.
@@ -33,15 +34,10 @@ class FileFormat:
 
     title: str
     suffixes: tuple[str, ...]
-    read_suffixes: tuple[str, ...] = ()
+    holds: tuple[Trait, ...] = ("gray",)
     modes: tuple[str, ...] = ()
     row_modes: tuple[str, ...] = ()
-    has_gray: bool = True
-    has_alpha: bool = False
-    has_16_bits: bool = False
-    has_profile: bool = False
-    has_dpi: bool = False
-    has_palette_alpha: bool = False
+    read_suffixes: tuple[str, ...] = ()
     needs_palette: bool = False
     longest_side: int = 2**31 - 1
     most_pixels: int = 2**62
@@ -54,22 +50,17 @@ FORMATS = {
     "PNG": FileFormat(
         "PNG",
         (".png",),
+        holds=("gray", "alpha", "palette alpha", "16 bits", "profile", "dpi"),
         modes=("1", "P"),
         row_modes=("L", "LA", "RGB", "RGBA", "I;16", "LA;16", "RGB;16", "RGBA;16"),
-        has_alpha=True,
-        has_16_bits=True,
-        has_profile=True,
-        has_dpi=True,
-        has_palette_alpha=True,
         longest_note=2**31,
     ),
     "JPEG": FileFormat(
         "JPEG",
         (".jpg", ".jpeg"),
+        holds=("gray", "profile", "dpi"),
         modes=("CMYK",),
         row_modes=("L", "RGB", "CMYK"),
-        has_profile=True,
-        has_dpi=True,
         longest_side=65_500,
         longest_note=65_000,  # a segment holds no more
         save_options={"quality": 95, "subsampling": 0},
@@ -77,9 +68,7 @@ FORMATS = {
     "WEBP": FileFormat(
         "WebP",
         (".webp",),
-        has_gray=False,
-        has_alpha=True,
-        has_profile=True,
+        holds=("alpha", "profile"),
         longest_side=16_383,
         most_pixels=2**25,  # its encoder takes 40 bytes of memory for each
         longest_note=2**31,
@@ -88,30 +77,26 @@ FORMATS = {
     "TIFF": FileFormat(
         "TIFF",
         (".tif", ".tiff"),
+        holds=("gray", "alpha", "16 bits", "profile", "dpi"),
         modes=("1", "P", "PA", "YCbCr", "CMYK", "I", "I;16B"),
         row_modes=("L", "LA", "RGB", "RGBA", "CMYK", "I;16", "LA;16", "RGB;16", "RGBA;16", "CMYK;16"),
-        has_alpha=True,
-        has_16_bits=True,
-        has_profile=True,
-        has_dpi=True,
         longest_note=2**31,
     ),
-    "BMP": FileFormat("BMP", (".bmp",), modes=("1", "P"), has_dpi=True),
+    "BMP": FileFormat("BMP", (".bmp",), holds=("gray", "dpi"), modes=("1", "P")),
     "PPM": FileFormat(
         "PGM/PPM",
         (".pgm", ".ppm"),
-        read_suffixes=(".pnm",),
+        holds=("gray", "16 bits"),
         modes=("1",),
         row_modes=("L", "RGB", "I;16", "RGB;16"),
-        has_16_bits=True,
+        read_suffixes=(".pnm",),
         is_training_data=False,
     ),
     "GIF": FileFormat(
         "GIF",
         (".gif",),
+        holds=("gray", "alpha", "palette alpha"),
         modes=("1", "P"),
-        has_alpha=True,
-        has_palette_alpha=True,
         needs_palette=True,
         longest_side=65_535,
         is_training_data=False,
@@ -148,4 +133,4 @@ def format_of(path: str | os.PathLike[str]) -> str:
 
 
 WRITABLE_FORMATS = writable_formats()
-FORMATS_WITH_ALPHA = tuple(kind for kind, row in FORMATS.items() if row.has_alpha)
+FORMATS_WITH_ALPHA = tuple(kind for kind, row in FORMATS.items() if "alpha" in row.holds)

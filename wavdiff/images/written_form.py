@@ -31,22 +31,22 @@ def written_info(info: PictureInfo, kind: str, name: str) -> PictureInfo:
         raise WavdiffError(f"{name}: the format must be one of {', '.join(FORMATS)}, not {kind!r}")
     held = FORMATS[kind]
     _check_held(info, held, kind, name)
-    bits = info.bits if held.has_16_bits else 8
+    bits = info.bits if "16 bits" in held.holds else 8
     mode = info.mode.partition(";")[0] if bits < info.bits else info.mode
     if bits == 8:
-        is_hidden = mode == "P" and info.has_alpha and not held.has_palette_alpha
+        is_hidden = mode == "P" and info.has_alpha and "palette alpha" not in held.holds
         if mode not in held.modes or is_hidden:
-            layout = "L" if info.channels == 1 and held.has_gray else "RGB"
+            layout = "L" if info.channels == 1 and "gray" in held.holds else "RGB"
             mode = "CMYK" if info.has_key else layout + ("A" if info.has_alpha else "")
     elif mode.startswith("I") and mode not in held.modes:
         mode = "I;16"
-    profile = info.icc_profile if held.has_profile else None
+    profile = info.icc_profile if "profile" in held.holds else None
     return replace(info, mode=mode, bits=bits, format=kind, icc_profile=profile)
 
 
 def _check_held(info: PictureInfo, held: FileFormat, kind: str, name: str) -> None:
     height, width = info.size
-    if info.has_alpha and not held.has_alpha:
+    if info.has_alpha and "alpha" not in held.holds:
         raise WavdiffError(f"{name}: {kind} cannot hold the transparency of the input; write .png, .webp or .tif")
     if info.has_key and "CMYK" not in held.modes:
         raise WavdiffError(f"{name}: {kind} cannot hold the CMYK inks of the input; write .tif or .jpg")

@@ -106,7 +106,7 @@ def _options(info: PictureInfo) -> dict[str, Any]:
     options = dict(held.save_options)
     if info.icc_profile:
         options["icc_profile"] = info.icc_profile
-    if info.dpi and held.has_dpi:
+    if info.dpi and "dpi" in held.holds:
         options["dpi"] = info.dpi
     exif, xmp = (note if note and len(note) <= held.longest_note else None for note in (info.exif, info.xmp))
     if info.format == "TIFF":
