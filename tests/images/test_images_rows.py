@@ -14,7 +14,6 @@ from PIL import Image
 
 from wavdiff.images import Planes, create_picture, from_pil, open_picture, plain_info, read_info
 from wavdiff.images.codecs import encoding
-from wavdiff.images.codecs import vips as rows
 from wavdiff.images.codecs.decoding import decode
 from wavdiff.images.codecs.headers import describe
 from wavdiff.images.codecs.opening import opened
@@ -188,7 +187,6 @@ class TestWholeFiles:
         def stored_bytes(*_: object) -> bytes:
             raise problem
 
-        monkeypatch.setattr(rows, "stored_bytes", stored_bytes)
         monkeypatch.setattr(encoding, "stored_bytes", stored_bytes)
         expected = KeyboardInterrupt if isinstance(problem, KeyboardInterrupt) else WavdiffError
         with pytest.raises(expected), create_picture(path, plain_info((64, 64), 3), spool_bytes=BY_ROWS) as writer:

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from wavdiff.images.picture import PictureInfo, Planes, plain_info
     from wavdiff.images.reader import PictureReader, open_picture, read_info
     from wavdiff.images.resampling import ResizeMethod, image_grid, resize, resize_crop
-    from wavdiff.images.writer import PictureWriter, create_picture
-    from wavdiff.images.written_form import check_picture_path
+    from wavdiff.images.writer import PictureWriter, check_picture_path, create_picture
 
 __all__ = [
     "FORMATS",
@@ -59,7 +58,7 @@ __all__ = [
     "to_pil",
     "to_pil_like",
 ]
-_HOMES = "formats picture resampling load_save reader writer written_form codecs.pillow_modes"
+_HOMES = "formats picture resampling load_save reader writer codecs.pillow_modes"
 
 
 def __getattr__(name: str) -> Any:

@@ -18,8 +18,7 @@ from wavdiff.images.codecs.pillow_modes import bands_from_image, to_pil_like
 from wavdiff.images.formats import FORMATS, format_of
 from wavdiff.images.picture import PictureInfo, Planes, plain_info, planes_from_bands
 from wavdiff.images.resampling import resize
-from wavdiff.images.writer import create_picture
-from wavdiff.images.written_form import check_picture_path
+from wavdiff.images.writer import check_picture_path, create_picture
 from wavdiff.system.errors import WavdiffError
 
 

@@ -7,7 +7,10 @@ two that keeps all 16 bits of colour pictures. Binary PGM and PPM files are rows
 """
 
 import math
-from contextlib import nullcontext
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +19,6 @@ from PIL import Image
 
 from wavdiff.images.codecs.headers import Header
 from wavdiff.images.codecs.pillow_modes import bands_from_image
-from wavdiff.images.codecs.quiet import quiet_libraries
 from wavdiff.images.codecs.vips import decode_rows
 from wavdiff.images.disk_array import DiskArray
 from wavdiff.system.errors import WavdiffError
@@ -65,7 +67,7 @@ def decode(
 
 
 def _decode_whole(image: Image.Image, header: Header, name: str, spool: DiskArray) -> None:
-    with quiet_libraries(image.format == "TIFF"):  # libtiff
+    with _quiet() if image.format == "TIFF" else nullcontext():
         image.load()
     for strip in spool.strips():
         part = image.crop((0, strip.top, strip.right, strip.bottom))
@@ -88,3 +90,25 @@ def _decode_raw(file: BinaryIO, raw: tuple[int, int], spool: DiskArray, name: st
         if largest != maximum:
             bands = np.minimum(np.round(bands / largest * maximum), maximum)
         spool.write(strip, bands.astype(spool.dtype))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Send to nowhere what libtiff writes to standard error past Python: its complaints arrive as exceptions, too."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # no standard error at all
+        kept = None
+    if kept is None:
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

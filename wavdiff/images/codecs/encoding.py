@@ -20,9 +20,9 @@ from PIL import Image, PngImagePlugin
 from wavdiff.images.codecs.exif import described, exif_of_size
 from wavdiff.images.codecs.palette import choose_palette
 from wavdiff.images.codecs.pillow_modes import image_from_bands
-from wavdiff.images.codecs.segments import tiff_head
-from wavdiff.images.codecs.vips import encode_rows, stored_bytes
-from wavdiff.images.disk_array import DiskArray
+from wavdiff.images.codecs.segments import splice, tiff_head
+from wavdiff.images.codecs.vips import encode_rows
+from wavdiff.images.disk_array import DiskArray, temporary_file
 from wavdiff.images.formats import FORMATS
 from wavdiff.images.picture import PictureInfo
 
@@ -46,20 +46,32 @@ def encode(spool: DiskArray, info: PictureInfo, file: BinaryIO, name: str) -> No
     is_slow = info.format == "PNG" and spool.size[0] * spool.size[1] > _PIXELS_BY_PILLOW
     is_large = spool.array is None or is_slow
     needs_rows = info.bits == 16 and not info.mode.startswith("I")
-    if (is_large or needs_rows) and info.mode in FORMATS[str(info.format)].row_modes:
-        if info.format in ("PNG", "JPEG"):
-            encode_rows(spool, info, _sample_file(info), _sample_file(replace(info, format="TIFF")), file, name)
-            return
-        order: Literal["<", ">"] = "<" if info.format == "TIFF" else ">"
-        if info.format == "TIFF":
-            file.write(tiff_head(_sample_file(info), info, spool.size, spool.row_bytes))
-        else:
-            height, width = spool.size
-            file.write(f"P{5 if info.channels == 1 else 6}\n{width} {height}\n{info.maximum}\n".encode())
-        for bands in _bands(spool, info):
-            file.write(stored_bytes(bands, info, order))
-    else:
+    if not (is_large or needs_rows) or info.mode not in FORMATS[str(info.format)].row_modes:
         _encode_whole(spool, info, file)
+    elif info.format == "TIFF":
+        _write_tiff(spool, info, file)
+    elif info.format == "PPM":
+        height, width = spool.size
+        file.write(f"P{5 if info.channels == 1 else 6}\n{width} {height}\n{info.maximum}\n".encode())
+        for bands in _bands(spool, info):
+            file.write(stored_bytes(bands, info, ">"))
+    else:
+        with temporary_file() as pixels, temporary_file() as encoded:
+            _write_tiff(spool, replace(info, format="TIFF"), pixels)
+            encode_rows(pixels, info, encoded, name)
+            splice(str(info.format), _sample_file(info), encoded, file)
+
+
+def _write_tiff(spool: DiskArray, info: PictureInfo, file: BinaryIO) -> None:
+    file.write(tiff_head(_sample_file(info), info, spool.size, spool.row_bytes))
+    for bands in _bands(spool, info):
+        file.write(stored_bytes(bands, info, "<"))
+
+
+def stored_bytes(bands: np.ndarray, info: PictureInfo, order: Literal["<", ">"]) -> bytes:
+    """Bands as a file stores them: ink rather than light, in byte order "<" or ">"."""
+    values = info.maximum - bands if info.has_key else bands
+    return values.astype(values.dtype.newbyteorder(order), copy=False).tobytes()
 
 
 def encodable_info(info: PictureInfo) -> PictureInfo:

@@ -14,7 +14,6 @@ An XMP packet (ISO 16684) is text, in which only the orientation is corrected.
 import re
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -30,27 +29,16 @@ _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=\"|='|>))[0-9]")
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298)
 
 
-@dataclass(frozen=True)
-class CameraNotes:
-    """What a file says about its picture beside pixels and colours.
-
-    Attributes:
-        orientation: 1 to 8, as the file has it; 1 where it has none that is readable.
-        exif: the EXIF block from its TIFF header on, with orientation 1 and without thumbnail, or None.
-        xmp: the XMP packet, with orientation 1, or None.
-    """
-
-    orientation: int = 1
-    exif: bytes | None = None
-    xmp: bytes | None = None
-
-
-def camera_notes(image: Image.Image, late_exif: bytes | None = None) -> CameraNotes:
+def camera_notes(image: Image.Image, late_exif: bytes | None = None) -> tuple[int, bytes | None, bytes | None]:
     """Read the notes of a picture. Damaged ones are passed over: they do not spoil the picture.
 
     Args:
         image: a Pillow image, opened from a file, before its pixels are loaded.
         late_exif: the EXIF block of a PNG file that stands behind its pixels, where Pillow has not looked yet.
+
+    Returns:
+        The orientation in the file, 1 to 8; the EXIF block from its TIFF header on, without thumbnail, and the XMP
+        packet, both with orientation 1.
     """
     if late_exif is not None and "exif" not in image.info:
         image.info["exif"] = _MARK + late_exif
@@ -62,7 +50,7 @@ def camera_notes(image: Image.Image, late_exif: bytes | None = None) -> CameraNo
     packet = image.info.get("xmp", image.info.get("XML:com.adobe.xmp"))
     packet = packet.encode() if isinstance(packet, str) else packet
     xmp = _XMP_ORIENTATION.sub(rb"\g<1>1", packet) if isinstance(packet, bytes) and packet else None
-    return CameraNotes(turned, _exif_block(image), xmp)
+    return turned, _exif_block(image), xmp
 
 
 def _exif_block(image: Image.Image) -> bytes | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from wavdiff.images.codecs.exif import CameraNotes, camera_notes
+from wavdiff.images.codecs.exif import camera_notes
 from wavdiff.images.codecs.segments import png_chunks
 from wavdiff.images.formats import FORMATS
 from wavdiff.images.picture import PictureInfo
@@ -74,9 +74,9 @@ def describe(image: Image.Image, name: str) -> Header:
     is_gray = mode in GRAY_MODES or mode.startswith("I") or (mode in ("P", "PA") and _has_gray_palette(image))
     file = getattr(image, "fp", None)
     chunks = png_chunks(file, (b"eXIf", *_COLOUR_CHUNKS)) if kind == "PNG" and file is not None else {}
-    notes = CameraNotes() if kind is None else camera_notes(image, chunks.pop(b"eXIf", None))
+    orientation, exif, xmp = (1, None, None) if kind is None else camera_notes(image, chunks.pop(b"eXIf", None))
     upright = (image.size[1], image.size[0])
-    if notes.orientation > 4 and kind != "TIFF":  # Pillow turns TIFF by itself
+    if orientation > 4 and kind != "TIFF":  # Pillow turns TIFF by itself
         upright = image.size
     info = PictureInfo(
         size=upright,
@@ -88,14 +88,14 @@ def describe(image: Image.Image, name: str) -> Header:
         format=kind,
         icc_profile=image.info.get("icc_profile") or None,
         dpi=_dpi(image),
-        exif=notes.exif,
-        xmp=notes.xmp,
+        exif=exif,
+        xmp=xmp,
         colour_chunks=tuple(chunks.items()),
     )
     raw = _raw_layout(image)
     by_rows = raw is not None or _is_decoded_alike(image, info)
     inverted = bits == 16 and is_inverted(image)
-    return Header(info, notes.orientation, by_rows, deep is not None or mode == "LA;16", raw, inverted)
+    return Header(info, orientation, by_rows, deep is not None or mode == "LA;16", raw, inverted)
 
 
 def is_inverted(image: Image.Image) -> bool:

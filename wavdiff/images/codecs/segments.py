@@ -4,6 +4,7 @@ PNG (W3C, section 5.3) is a list of chunks: length, name, content, checksum. JPE
 segments up to the first table: a mark, the length, content. TIFF 6.0 is a directory of entries that point to strips.
 """
 
+import shutil
 import struct
 from io import BytesIO
 from typing import IO, Any, BinaryIO
@@ -14,70 +15,40 @@ from wavdiff.images.picture import PictureInfo
 
 _PNG_START = 33  # behind the signature and the chunk IHDR
 _LONGEST_CHUNK = 2**24
+_LONGEST_HEAD = 2**16  # of what libvips encodes without profile and notes
 _JPEG_START = 2  # behind the mark SOI
 _WIDTH, _HEIGHT, _BITS, _OFFSETS, _ROWS, _COUNTS = 256, 257, 258, 273, 278, 279
 _EXIF, _GPS = 0x8769, 0x8825
 _LONG, _LONG8 = 4, 16
 
 
-class HeaderSplice:
-    """Passes an encoded picture on to a file and puts the segments of another in its head.
-
-    Args:
-        kind: "PNG" or "JPEG".
-        sample: a complete file of that format, whose segments are taken.
-        file: open for writing.
-    """
-
-    def __init__(self, kind: str, sample: bytes, file: BinaryIO) -> None:
-        self._file = file
-        self._kind = kind
-        self._start, self._find_end = (_PNG_START, _png_end) if kind == "PNG" else (_JPEG_START, _jpeg_end)
-        self._segments = sample[self._start : self._find_end(sample)]
-        self._head: bytearray | None = bytearray()
-
-    def write(self, content: Any) -> int:
-        """Take the next bytes of the encoded picture; the other segments take the place of its own."""
-        if self._head is None:
-            self._file.write(content)
-        else:
-            self._head += content
-            end = self._find_end(self._head)
-            if end is not None:
-                self._file.write(self._head[: self._start] + self._segments + self._head[end:])
-                self._head = None
-        return len(content)
-
-    def finish(self) -> None:
-        """Check that the head was complete.
-
-        Raises:
-            ValueError: the encoder stopped before any pixel.
-        """
-        if self._head is not None:
-            raise ValueError(f"the encoded {self._kind} has no pixels")
+def splice(kind: str, sample: bytes, encoded: BinaryIO, file: BinaryIO) -> None:
+    """Copy an encoded PNG or JPEG picture, with the segments of a sample file of that kind in place of its own."""
+    start, find_end = (_PNG_START, _png_end) if kind == "PNG" else (_JPEG_START, _jpeg_end)
+    encoded.seek(0)
+    head = encoded.read(_LONGEST_HEAD)
+    file.write(head[:start] + sample[start : find_end(sample)] + head[find_end(head) :])
+    shutil.copyfileobj(encoded, file, 2**20)
 
 
-def _png_end(content: bytes | bytearray) -> int | None:
-    """Where the pixels of a PNG file begin, or None where that is not among the bytes given."""
+def _png_end(content: bytes) -> int:
+    """Where the pixels of a PNG file begin."""
     place = _PNG_START
-    while len(content) >= place + 8:
+    while True:
         length, name = struct.unpack_from(">L4s", content, place)
         if name == b"IDAT":
             return place
         place += 12 + length
-    return None
 
 
-def _jpeg_end(content: bytes | bytearray) -> int | None:
-    """Where the application segments and comments of a JPEG file end, or None as above."""
+def _jpeg_end(content: bytes) -> int:
+    """Where the application segments and comments of a JPEG file end."""
     place = _JPEG_START
-    while len(content) >= place + 4:
+    while True:
         mark, length = struct.unpack_from(">HH", content, place)
         if not (0xFFE0 <= mark <= 0xFFEF or mark == 0xFFFE):
             return place
         place += 2 + length
-    return None
 
 
 def png_chunks(file: IO[bytes], names: tuple[bytes, ...]) -> dict[bytes, bytes]:
