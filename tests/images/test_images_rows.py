@@ -1,5 +1,6 @@
 """Pictures that do not fit into memory: two decoders and two encoders that agree, spools, and files that are whole."""
 
+import io
 import itertools
 import os
 import struct
@@ -17,7 +18,7 @@ from wavdiff.images.codecs import encoding
 from wavdiff.images.codecs.decoding import decode
 from wavdiff.images.codecs.headers import describe
 from wavdiff.images.codecs.opening import opened
-from wavdiff.images.disk_array import DiskArray
+from wavdiff.images.disk_array import DiskArray, temporary_file
 from wavdiff.images.rectangle import Rectangle, whole
 from wavdiff.system.errors import WavdiffError
 
@@ -193,6 +194,21 @@ class TestWholeFiles:
             writer.write_all(Planes(torch.zeros(3, 64, 64)))
         assert path.read_bytes() == b"precious"
         assert len(list(tmp_path.iterdir())) == 1
+
+    @pytest.mark.parametrize("problem", [KeyboardInterrupt(), OSError(5, "Input/output error")], ids=repr)
+    def test_what_goes_wrong_while_libvips_reads_is_raised(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: BaseException
+    ) -> None:
+        class Broken(io.BytesIO):
+            def readinto(self, _: object) -> int:
+                raise problem
+
+        monkeypatch.setattr(encoding, "temporary_file", iter([Broken(), temporary_file()]).__next__)
+        path = tmp_path / "a.png"
+        expected = KeyboardInterrupt if isinstance(problem, KeyboardInterrupt) else WavdiffError
+        with pytest.raises(expected), create_picture(path, plain_info((64, 64), 3), spool_bytes=BY_ROWS) as writer:
+            writer.write_all(Planes(torch.zeros(3, 64, 64)))
+        assert not list(tmp_path.iterdir())
 
     def test_every_pixel_is_written_once(self, tmp_path: Path) -> None:
         info = plain_info((4, 6), 1)

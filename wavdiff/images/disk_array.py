@@ -47,6 +47,14 @@ def temporary_file() -> BinaryIO:
         raise WavdiffError(f"{folder}: no temporary file can be made: {error.strerror or error}") from error
 
 
+def unwritable(size: int, error: OSError) -> WavdiffError:
+    """What is said of a temporary file of `size` bytes for which there is no space."""
+    return WavdiffError(
+        f"{temporary_folder()}: the temporary file of {size} bytes cannot be written: {error.strerror or error}; "
+        "set TMPDIR to another folder"
+    )
+
+
 class DiskArray:
     """An array (height, width, bands), zero at first, in memory or in a temporary file.
 
@@ -119,10 +127,7 @@ class DiskArray:
         try:
             self._transfer(os.pwrite, where, values)
         except OSError as error:
-            raise WavdiffError(
-                f"{temporary_folder()}: the temporary file of {self.bytes} bytes cannot be written: "
-                f"{error.strerror or error}; set TMPDIR to another folder"
-            ) from error
+            raise unwritable(self.bytes, error) from error
 
     def close(self) -> None:
         """Give memory and disk back."""

@@ -108,19 +108,7 @@ def to_pil(pixels: torch.Tensor, alpha: torch.Tensor | None = None, mode: str | 
 def check_output_path(
     path: str | os.PathLike[str], like: LoadedImage | PictureInfo | None = None, size: tuple[int, int] | None = None
 ) -> tuple[str, ...]:
-    """Check, before the work is done, that `save_image` or `create_picture` will be able to write.
-
-    Args:
-        path: the file to be written.
-        like: the picture whose kind it is to keep, or None.
-        size: (height, width) of the new picture, where `like` is a `PictureInfo`; None for the same.
-
-    Returns:
-        Notes, one line each, on what will be written in another form than it was read, such as 16 bits as 8.
-
-    Raises:
-        WavdiffError: an unknown suffix, a suffix that cannot hold the picture, or a folder in the way.
-    """
+    """As `check_picture_path`, also for `save_image` with or without a loaded picture."""
     if not isinstance(like, PictureInfo):
         has_alpha = like is not None and like.alpha is not None
         like = _plain(format_of(path), plain_info((1, 1), 3, has_alpha=has_alpha))

@@ -89,13 +89,7 @@ class Planes:
 
 
 def plain_info(size: tuple[int, int], channels: int, bits: int = 8, has_alpha: bool = False) -> PictureInfo:
-    """The description of a picture that comes from no file, such as a map of standard deviations.
-
-    Args:
-        size: (height, width) in pixels.
-        channels: 1 for gray, 3 for RGB.
-        bits: 8 or 16.
-        has_alpha: whether it has an opacity plane.
+    """The description of a gray (1 channel) or RGB (3) picture that comes from no file, of 8 or 16 bits.
 
     Raises:
         WavdiffError: other numbers of channels or bits.
@@ -117,15 +111,7 @@ def planes_from_bands(bands: np.ndarray, info: PictureInfo) -> Planes:
 
 
 def bands_from_planes(planes: Planes, info: PictureInfo, name: str = "the picture") -> np.ndarray:
-    """Planes as integers, rounded and limited.
-
-    Args:
-        planes: of any size (h, w), of the kinds that `info` has.
-        info: what the bands shall be.
-        name: what messages call the picture.
-
-    Returns:
-        (h, w, `info.bands`) of `info.dtype`.
+    """Planes of any size (h, w) as integers (h, w, `info.bands`) of `info.dtype`, rounded and limited.
 
     Raises:
         WavdiffError: planes of wrong shapes, missing or too many, or values that are not finite.

@@ -4,7 +4,6 @@ import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 import numpy as np
@@ -16,18 +15,6 @@ from wavdiff.images.disk_array import SPOOL_BYTES, DiskArray, temporary_file
 from wavdiff.images.picture import PictureInfo, Planes, planes_from_bands
 from wavdiff.images.rectangle import Rectangle, whole
 from wavdiff.system.errors import WavdiffError
-
-# EXIF orientation -> (rows and columns are exchanged, then rows are reversed, then columns are reversed)
-_TURNS = {
-    1: (False, False, False),
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
 
 
 def read_info(source: str | os.PathLike[str]) -> PictureInfo:
@@ -79,11 +66,8 @@ def open_picture(
 class PictureReader:
     """A picture that is read by rectangles; `open_picture` makes it. Several threads may read at once.
 
-    Attributes:
-        info: what kind of picture it is.
-
     Args:
-        info: the picture, upright.
+        info: what kind of picture it is, upright; an attribute, too.
         spool: its bands as they lie in the file. It is closed with the reader.
         orientation: 1 to 8, how they have to be turned.
     """
@@ -91,7 +75,8 @@ class PictureReader:
     def __init__(self, info: PictureInfo, spool: DiskArray, orientation: int = 1) -> None:
         self.info = info
         self._spool = spool
-        self._turn = _TURNS[orientation]
+        # Rows and columns are exchanged, then rows are reversed, then columns are reversed.
+        self._turn = orientation > 4, orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
 
     def read(self, top: Rectangle | int, bottom: int = 0, left: int = 0, right: int = 0) -> Planes:
         """Planes of a rectangle of the upright picture, given as a `Rectangle` or by its four sides.
@@ -131,7 +116,5 @@ class PictureReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -9,7 +9,6 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from wavdiff.images.codecs.encoding import encodable_info, encode
@@ -63,12 +62,9 @@ def create_picture(
 class PictureWriter:
     """A picture that is written by rectangles; `create_picture` makes it.
 
-    Attributes:
-        info: the picture as its format will hold it.
-
     Args:
         target: the file, or a binary stream.
-        info: as `written_info` gives it.
+        info: the picture as its format will hold it, from `written_info`; an attribute, too.
         spool_bytes: integers up to this size stay in memory.
         name: what messages call it.
     """
@@ -109,9 +105,7 @@ class PictureWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 self._finish()
@@ -136,15 +130,12 @@ class PictureWriter:
 
 
 def written_info(info: PictureInfo, kind: str, name: str) -> PictureInfo:
-    """A picture as one format will hold it.
+    """A picture in the nearest mode that a format has, without what it cannot carry beside the pixels.
 
     Args:
         info: the picture, with the size that it will have.
         kind: Pillow's name of the format.
         name: what messages call the file.
-
-    Returns:
-        `info` in the nearest mode that the format has, without what it cannot carry beside the pixels.
 
     Raises:
         WavdiffError: the format cannot hold the picture's transparency, its inks, its colours or its size.

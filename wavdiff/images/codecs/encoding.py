@@ -22,7 +22,7 @@ from wavdiff.images.codecs.palette import choose_palette
 from wavdiff.images.codecs.pillow_modes import image_from_bands
 from wavdiff.images.codecs.segments import splice, tiff_head
 from wavdiff.images.codecs.vips import encode_rows
-from wavdiff.images.disk_array import DiskArray, temporary_file
+from wavdiff.images.disk_array import DiskArray, temporary_file, unwritable
 from wavdiff.images.formats import FORMATS
 from wavdiff.images.picture import PictureInfo
 
@@ -40,7 +40,7 @@ def encode(spool: DiskArray, info: PictureInfo, file: BinaryIO, name: str) -> No
         name: what messages call it.
 
     Raises:
-        WavdiffError: libvips cannot write the picture.
+        WavdiffError: libvips cannot write the picture, or there is no space for temporary files.
         OSError: the disk is full, or Pillow cannot write the picture.
     """
     is_slow = info.format == "PNG" and spool.size[0] * spool.size[1] > _PIXELS_BY_PILLOW
@@ -57,7 +57,11 @@ def encode(spool: DiskArray, info: PictureInfo, file: BinaryIO, name: str) -> No
             file.write(stored_bytes(bands, info, ">"))
     else:
         with temporary_file() as pixels, temporary_file() as encoded:
-            _write_tiff(spool, replace(info, format="TIFF"), pixels)
+            try:
+                _write_tiff(spool, replace(info, format="TIFF"), pixels)
+                pixels.seek(0)
+            except OSError as error:
+                raise unwritable(spool.bytes, error) from error
             encode_rows(pixels, info, encoded, name)
             splice(str(info.format), _sample_file(info), encoded, file)
 

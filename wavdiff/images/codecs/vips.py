@@ -63,7 +63,8 @@ def encode_rows(pixels: BinaryIO, info: PictureInfo, file: BinaryIO, name: str) 
     """Encode a PNG or JPEG file without profile and notes.
 
     Args:
-        pixels: the picture as an uncompressed TIFF file. It is read through Python, so that the keyboard interrupts.
+        pixels: the picture as an uncompressed TIFF file, at its start. It is read through Python, so that the keyboard
+            interrupts.
         info: what the picture is.
         file: open for writing, with a descriptor.
         name: what messages call it.
@@ -84,7 +85,6 @@ def encode_rows(pixels: BinaryIO, info: PictureInfo, file: BinaryIO, name: str) 
 
         return call
 
-    pixels.seek(0)
     source = pyvips.SourceCustom()
     source.signal_connect("read", guarded(pixels.readinto))  # type: ignore[attr-defined]
     source.signal_connect("seek", guarded(pixels.seek))
