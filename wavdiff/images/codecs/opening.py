@@ -13,7 +13,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -102,12 +102,9 @@ def _length(file: Path | BinaryIO, name: str) -> int:
 
 
 def _is_tiff(file: Path | BinaryIO) -> bool:
-    if isinstance(file, Path):
-        with suppress(OSError), open(file, "rb") as stream:
-            return _is_tiff(stream)
-        return False
-    file.seek(0)
-    return file.read(4) in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+    with open(file, "rb") if isinstance(file, Path) else nullcontext(file) as stream:
+        stream.seek(0)
+        return stream.read(4) in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 
 def _check_honest(pixels: int, length: int, name: str) -> None:

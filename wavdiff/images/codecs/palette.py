@@ -23,23 +23,18 @@ _LLOYD_ROUNDS = 4
 
 @dataclass(frozen=True)
 class Palette:
-    """At most 256 colours.
-
-    Attributes:
-        colours: uint8 (n, 3) RGB or (n, 4) RGBA.
-        has_alpha: whether pixels are compared with their opacity.
-    """
+    """At most 256 colours, uint8 (n, 3) RGB, or (n, 4) RGBA where opacity takes part."""
 
     colours: np.ndarray
-    has_alpha: bool
 
     def image(self, bands: np.ndarray) -> Image.Image:
         """Pixels uint8 (h, w, 1 to 4), gray or RGB, perhaps with opacity, as the nearest colours, in mode "P"."""
-        packed, inverse = np.unique(_packed(bands, self.has_alpha), return_inverse=True)
-        indices = _nearest(_seen(_unpacked(packed, self.has_alpha)), _seen(self.colours)).astype(np.uint8)
+        has_alpha = self.colours.shape[1] == 4
+        packed, inverse = np.unique(_packed(bands, has_alpha), return_inverse=True)
+        indices = _nearest(_seen(_unpacked(packed, has_alpha)), _seen(self.colours)).astype(np.uint8)
         image = Image.fromarray(indices[inverse].reshape(bands.shape[:2])).convert("P")
         image.putpalette(self.colours[:, :3].tobytes(), "RGB")
-        if self.has_alpha:
+        if has_alpha:
             opacity = self.colours[:, 3]
             hidden = np.flatnonzero(opacity == 0)
             # GIF needs the number of the one hidden colour; PNG takes that or the opacity of all.
@@ -67,9 +62,9 @@ def choose_palette(strips: Iterable[np.ndarray], info: PictureInfo) -> Palette:
             exact = exact if len(exact) <= 256 else None
         samples.append(packed[::stride, ::stride].ravel())
     if exact is not None:
-        return Palette(_unpacked(exact, has_alpha), has_alpha)
+        return Palette(_unpacked(exact, has_alpha))
     values, counts = np.unique(np.concatenate(samples), return_counts=True)
-    return Palette(_divide(_unpacked(values, has_alpha), counts.astype(np.float64)), has_alpha)
+    return Palette(_divide(_unpacked(values, has_alpha), counts.astype(np.float64)))
 
 
 def _packed(bands: np.ndarray, has_alpha: bool) -> np.ndarray:
