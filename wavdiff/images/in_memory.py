@@ -93,7 +93,6 @@ def as_planes(image: Any, name: str = "image") -> Pictures:
 
     Args:
         image: a Pillow image, a NumPy array or a torch tensor.
-        name: what messages call it.
 
     Returns:
         The planes, on the device of `image` where it is a tensor, else on the CPU. They may share memory with it.

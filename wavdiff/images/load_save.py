@@ -72,10 +72,7 @@ def read_pixels(path: str | os.PathLike[str] | BinaryIO, name: str | None = None
 
 
 def check_readable(path: str | os.PathLike[str]) -> None:
-    """Check cheaply, without decoding, that a file looks like one picture.
-
-    Args:
-        path: the file. Its header is parsed, and for PNG the checksums; a cut-off JPEG can still pass.
+    """Check cheaply, without decoding, that a file looks like one picture; a cut-off JPEG can still pass.
 
     Raises:
         WavdiffError: as for `open_picture`.

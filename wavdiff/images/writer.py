@@ -66,7 +66,6 @@ class PictureWriter:
         target: the file, or a binary stream.
         info: the picture as its format will hold it, from `written_info`; an attribute, too.
         spool_bytes: integers up to this size stay in memory.
-        name: what messages call it.
     """
 
     def __init__(self, target: Path | BinaryIO, info: PictureInfo, spool_bytes: int, name: str) -> None:
@@ -135,7 +134,6 @@ def written_info(info: PictureInfo, kind: str, name: str) -> PictureInfo:
     Args:
         info: the picture, with the size that it will have.
         kind: Pillow's name of the format.
-        name: what messages call the file.
 
     Raises:
         WavdiffError: the format cannot hold the picture's transparency, its inks, its colours or its size.

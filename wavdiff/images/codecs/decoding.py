@@ -27,17 +27,13 @@ from wavdiff.system.errors import WavdiffError
 def decode(
     source: Path | BinaryIO, image: Image.Image, header: Header, name: str, limit_bytes: int
 ) -> tuple[DiskArray, int]:
-    """Decode a picture.
+    """Decode a picture: its bands as they lie in the file, and the orientation, 1 to 8, that they still need.
 
     Args:
         source: the file, or an open one that can seek.
         image: the same file, opened by Pillow and not loaded.
         header: its description.
-        name: what messages call it.
         limit_bytes: pixels up to this size stay in memory and are decoded by Pillow.
-
-    Returns:
-        The bands as they lie in the file, and the orientation, 1 to 8, that they still need.
 
     Raises:
         WavdiffError: the pixels are damaged, or the temporary file cannot be written.

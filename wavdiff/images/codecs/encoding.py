@@ -37,7 +37,6 @@ def encode(spool: DiskArray, info: PictureInfo, file: BinaryIO, name: str) -> No
         spool: its bands. Those that lie in a file, and 16-bit colours, are encoded by rows where that is possible.
         info: the picture as the format holds it, from `written_info`.
         file: open for writing, able to seek.
-        name: what messages call it.
 
     Raises:
         WavdiffError: libvips cannot write the picture, or there is no space for temporary files.

@@ -50,7 +50,6 @@ def describe(image: Image.Image, name: str) -> Header:
 
     Args:
         image: a Pillow image, opened from a file and not loaded, or one in memory, which is taken as it lies.
-        name: what messages call it.
 
     Raises:
         WavdiffError: pixels in floating point, or a mode such as LAB, in which light is not a number per channel.

@@ -36,15 +36,10 @@ def from_pil(image: Image.Image) -> tuple[Planes, PictureInfo]:
 
 
 def to_pil_like(planes: Planes, info: PictureInfo) -> Image.Image:
-    """Turn planes into a Pillow image of the mode that another had.
+    """Turn planes of any size, limited to their range, into a Pillow image like another, or like a file.
 
-    Args:
-        planes: of any size; values outside their range are limited.
-        info: from `from_pil` or of a file.
-
-    Returns:
-        An image of `info.mode`, with profile, resolution and EXIF in its `info`. Pillow has no 16-bit colour: "RGB;16"
-        becomes "RGB" and so on.
+    It has the mode, and in its `info` profile, resolution and EXIF. Pillow has no 16-bit colour: "RGB;16" becomes "RGB"
+    and so on.
 
     Raises:
         WavdiffError: planes that do not fit `info`, or that are not finite.
@@ -65,15 +60,7 @@ def as_pillow_holds(info: PictureInfo) -> PictureInfo:
 
 
 def bands_from_image(image: Image.Image, info: PictureInfo, name: str) -> np.ndarray:
-    """Turn a Pillow image, or a part of it, into integers.
-
-    Args:
-        image: with the mode that it had when `info` was made.
-        info: its description.
-        name: what messages call it.
-
-    Returns:
-        (h, w, `info.bands`) of `info.dtype`.
+    """A Pillow image, or a part of it, of the mode that `info` tells, as integers (h, w, `info.bands`) of `info.dtype`.
 
     Raises:
         WavdiffError: gray values beyond 16 bits.
@@ -98,12 +85,9 @@ def bands_from_image(image: Image.Image, info: PictureInfo, name: str) -> np.nda
 
 
 def image_from_bands(bands: np.ndarray, info: PictureInfo, palette: Palette | None = None) -> Image.Image:
-    """Turn integers into a Pillow image of `info.mode`.
+    """Integers (h, w, `info.bands`) of `info.dtype` as a Pillow image of `info.mode`, which Pillow must have.
 
-    Args:
-        bands: (h, w, `info.bands`) of `info.dtype`.
-        info: what the bands mean. Of the modes of 16 bits only the gray ones ("I...") are possible.
-        palette: the palette, for modes "P" and "PA".
+    Modes "P" and "PA" need a palette.
     """
     height, width = bands.shape[:2]
     mode = info.mode

@@ -30,9 +30,7 @@ def decode_rows(file: BinaryIO, info: PictureInfo, spool: DiskArray, name: str) 
 
     Args:
         file: the file, with a descriptor.
-        info: its description.
-        spool: of the size that the picture has in the file; it is filled.
-        name: what messages call it.
+        spool: filled; of the size that the picture has in the file.
 
     Raises:
         WavdiffError: the pixels are damaged, or the temporary file cannot be written.
@@ -65,9 +63,7 @@ def encode_rows(pixels: BinaryIO, info: PictureInfo, file: BinaryIO, name: str) 
     Args:
         pixels: the picture as an uncompressed TIFF file, at its start. It is read through Python, so that the keyboard
             interrupts.
-        info: what the picture is.
         file: open for writing, with a descriptor.
-        name: what messages call it.
 
     Raises:
         WavdiffError: libvips cannot write the picture.
