@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from wavdiff.images import PictureInfo, create_picture, open_picture
+from wavdiff.images.rectangle import Rectangle
 
 HEIGHT, WIDTH = 21, 34
 BY_ROWS, WHOLE = 0, 2**30
@@ -55,7 +56,8 @@ def copy(source: object, target: object, spools: tuple[int, int] = (BY_ROWS, BY_
     ):
         height, width = reader.info.size
         for top, left in itertools.product(range(0, height, tile), range(0, width, tile)):
-            writer.write(top, left, reader.read(top, min(top + tile, height), left, min(left + tile, width)))
+            where = Rectangle(top, min(top + tile, height), left, min(left + tile, width))
+            writer.write(where, reader.read(where))
     return reader.info
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from picture_files import image_of_mode
 from PIL import Image
 
 from wavdiff.images import (
@@ -16,6 +17,7 @@ from wavdiff.images import (
     check_readable,
     image_grid,
     load_image,
+    open_picture,
     read_pixels,
     resize,
     resize_crop,
@@ -169,6 +171,21 @@ def test_icc_profile_is_carried_along_for_equal_channels_only(tmp_path: Path) ->
 def test_cmyk_profile_is_void_after_conversion(tmp_path: Path) -> None:
     Image.new("CMYK", (4, 4)).save(tmp_path / "a.jpg", icc_profile=b"for CMYK")
     assert load_image(tmp_path / "a.jpg").icc_profile is None
+
+
+@pytest.mark.parametrize(
+    "mode, suffix", [("L", "png"), ("LA", "tif"), ("RGB", "jpg"), ("RGBA", "webp"), ("I;16", "png")]
+)
+def test_whole_pictures_are_read_as_rectangles_are(tmp_path: Path, mode: str, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image_of_mode(mode).save(tmp_path / f"a.{suffix}", exif=exif)
+    loaded = load_image(tmp_path / f"a.{suffix}")
+    with open_picture(tmp_path / f"a.{suffix}") as reader:
+        planes = reader.read_all()
+    assert torch.equal(loaded.pixels, planes.colour) and (loaded.alpha is None) == (planes.alpha is None)
+    if planes.alpha is not None:
+        assert loaded.alpha is not None and torch.equal(loaded.alpha, planes.alpha)
 
 
 def damaged_png(path: Path) -> Path:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from wavdiff.images import PictureInfo, Planes, create_picture, from_pil, open_picture, read_info, to_pil_like
 from wavdiff.images.codecs.palette import choose_palette
+from wavdiff.images.rectangle import Rectangle
 from wavdiff.system.errors import WavdiffError
 
 KINDS = {
@@ -80,7 +81,7 @@ def test_a_transparent_colour_of_16_bits_becomes_opacity(tmp_path: Path, name: s
     chunks = [(b"IHDR", header), (b"tRNS", array[2, 3].tobytes()), (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
     write_png(tmp_path / "a.png", chunks)
     with open_picture(tmp_path / "a.png") as reader:
-        bands = reader.read_bands(0, 5, 0, 4)
+        bands = reader.read_bands(Rectangle(0, 5, 0, 4))
     np.testing.assert_array_equal(bands[..., :channels], array)
     expected = np.full((5, 4), 65535)
     expected[2, 3] = 0
@@ -158,7 +159,7 @@ class TestPalettes:
         Image.fromarray(array).quantize(256).save(tmp_path / "a.png")
         planes = Planes(torch.from_numpy(array).permute(2, 0, 1) / 127.5 - 1)
         with create_picture(tmp_path / "b.png", replace(read_info(tmp_path / "a.png"), size=(48, 64))) as writer:
-            writer.write(0, 0, planes)
+            writer.write_all(planes)
         with Image.open(tmp_path / "b.png") as image:
             assert image.mode == "P" and len(image.getcolors() or []) <= 256
             error = ((np.array(image.convert("RGB")).astype(float) - array) ** 2).mean()
@@ -194,6 +195,6 @@ class TestPalettes:
             create_picture(tmp_path / "b.gif", reader.info) as writer,
         ):
             planes = reader.read_all()
-            writer.write(0, 0, replace(planes, alpha=torch.tensor([[[0.1, 0.6, 0.9, 0.4]]])))
+            writer.write_all(replace(planes, alpha=torch.tensor([[[0.1, 0.6, 0.9, 0.4]]])))
         with Image.open(tmp_path / "b.gif") as back:
             assert np.array(back.convert("RGBA"))[0, :, 3].tolist() == [0, 255, 255, 0]

@@ -21,6 +21,7 @@ from picture_files import (
 from PIL import Image, ImageOps, PngImagePlugin
 
 from wavdiff.images import PictureInfo, Planes, check_output_path, create_picture, open_picture, plain_info, read_info
+from wavdiff.images.rectangle import Rectangle
 from wavdiff.system.errors import WavdiffError
 
 TURNS = {
@@ -52,7 +53,7 @@ class TestNotes:
         assert read_info(path).size == expected.shape[:2]
         with open_picture(path, spool_bytes=spool) as reader:
             assert reader.info.size == expected.shape[:2]
-            np.testing.assert_array_equal(reader.read_bands(3, 11, 4, 17), expected[3:11, 4:17])
+            np.testing.assert_array_equal(reader.read_bands(Rectangle(3, 11, 4, 17)), expected[3:11, 4:17])
         copy(path, tmp_path / "b.png", (spool, spool))
         with Image.open(tmp_path / "b.png") as image:
             assert image.getexif().get(0x0112, 1) == 1
@@ -74,7 +75,7 @@ class TestNotes:
         assert info.size == (WIDTH, HEIGHT)
         size = (2 * WIDTH, 2 * HEIGHT)
         with create_picture(tmp_path / f"b.{target}", info, size, spool_bytes=spool) as writer:
-            writer.write(0, 0, Planes(torch.zeros(3, *size)))
+            writer.write_all(Planes(torch.zeros(3, *size)))
         with Image.open(tmp_path / f"b.{target}") as image:
             found = image.getexif()
             assert found.get(0x0112, 1) == 1 and found[0x010F] == "a maker"
@@ -124,7 +125,7 @@ class TestNotes:
             tmp_path / "a.png", [(b"IHDR", header), (b"IDAT", zlib.compress(raw)), (b"eXIf", block), (b"IEND", b"")]
         )
         with open_picture(tmp_path / "a.png") as reader:
-            np.testing.assert_array_equal(reader.read_bands(0, 9, 0, 6)[..., 0], np.rot90(array, -1))
+            np.testing.assert_array_equal(reader.read_bands(Rectangle(0, 9, 0, 6))[..., 0], np.rot90(array, -1))
 
     @pytest.mark.parametrize("spool", BOTH)
     @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
@@ -211,7 +212,7 @@ class TestStreams:
         with open_picture(source, spool_bytes=spool) as reader:
             assert reader.info.format == "PNG"
             with create_picture(target, reader.info, format="TIFF", spool_bytes=spool) as writer:
-                writer.write(0, 0, reader.read_all())
+                writer.write_all(reader.read_all())
         np.testing.assert_array_equal(np.array(Image.open(target)), array)
 
     def test_a_stream_needs_a_format_and_gets_nothing_after_an_exception(self) -> None:

@@ -1,5 +1,6 @@
 """Pictures that do not fit into memory: two decoders and two encoders that agree, spools, and files that are whole."""
 
+import io
 import itertools
 import os
 import struct
@@ -14,11 +15,11 @@ from PIL import Image
 
 from wavdiff.images import Planes, create_picture, from_pil, open_picture, plain_info, read_info
 from wavdiff.images.codecs import encoding
-from wavdiff.images.codecs import vips as rows
 from wavdiff.images.codecs.decoding import decode
 from wavdiff.images.codecs.headers import describe
 from wavdiff.images.codecs.opening import opened
-from wavdiff.images.disk_array import Spool
+from wavdiff.images.disk_array import DiskArray, temporary_file
+from wavdiff.images.rectangle import Rectangle, whole
 from wavdiff.system.errors import WavdiffError
 
 JPEG = [{"subsampling": s, "progressive": p} for s in (0, 1, 2) for p in (False, True)]
@@ -26,7 +27,7 @@ JPEG = [{"subsampling": s, "progressive": p} for s in (0, 1, 2) for p in (False,
 
 def decoded(path: Path, spool_bytes: int) -> np.ndarray:
     with open_picture(path, spool_bytes=spool_bytes) as reader:
-        return reader.read_bands(0, reader.info.size[0], 0, reader.info.size[1])
+        return reader.read_bands(whole(reader.info.size))
 
 
 def assert_decoders_agree(path: Path) -> np.ndarray:
@@ -147,7 +148,7 @@ class TestEncoders:
     def test_jpeg_is_not_subsampled(self, tmp_path: Path) -> None:
         for spool in BOTH:
             with create_picture(tmp_path / "a.jpg", plain_info((16, 16), 3), spool_bytes=spool) as writer:
-                writer.write(0, 0, Planes(torch.zeros(3, 16, 16)))
+                writer.write_all(Planes(torch.zeros(3, 16, 16)))
             with Image.open(tmp_path / "a.jpg") as image:
                 assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3  # type: ignore[attr-defined]
 
@@ -171,7 +172,7 @@ class TestWholeFiles:
     def test_an_exception_leaves_what_was_there(self, tmp_path: Path, spool: int) -> None:
         (tmp_path / "a.png").write_bytes(b"precious")
         with pytest.raises(KeyboardInterrupt), create_picture(tmp_path / "a.png", plain_info((2, 2), 1)) as writer:
-            writer.write(0, 0, Planes(torch.zeros(1, 2, 2)))
+            writer.write_all(Planes(torch.zeros(1, 2, 2)))
             raise KeyboardInterrupt
         assert (tmp_path / "a.png").read_bytes() == b"precious"
         assert len(list(tmp_path.iterdir())) == 1
@@ -187,20 +188,34 @@ class TestWholeFiles:
         def stored_bytes(*_: object) -> bytes:
             raise problem
 
-        monkeypatch.setattr(rows, "stored_bytes", stored_bytes)
         monkeypatch.setattr(encoding, "stored_bytes", stored_bytes)
         expected = KeyboardInterrupt if isinstance(problem, KeyboardInterrupt) else WavdiffError
         with pytest.raises(expected), create_picture(path, plain_info((64, 64), 3), spool_bytes=BY_ROWS) as writer:
-            writer.write(0, 0, Planes(torch.zeros(3, 64, 64)))
+            writer.write_all(Planes(torch.zeros(3, 64, 64)))
         assert path.read_bytes() == b"precious"
         assert len(list(tmp_path.iterdir())) == 1
+
+    @pytest.mark.parametrize("problem", [KeyboardInterrupt(), OSError(5, "Input/output error")], ids=repr)
+    def test_what_goes_wrong_while_libvips_reads_is_raised(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: BaseException
+    ) -> None:
+        class Broken(io.BytesIO):
+            def readinto(self, _: object) -> int:
+                raise problem
+
+        monkeypatch.setattr(encoding, "temporary_file", iter([Broken(), temporary_file()]).__next__)
+        path = tmp_path / "a.png"
+        expected = KeyboardInterrupt if isinstance(problem, KeyboardInterrupt) else WavdiffError
+        with pytest.raises(expected), create_picture(path, plain_info((64, 64), 3), spool_bytes=BY_ROWS) as writer:
+            writer.write_all(Planes(torch.zeros(3, 64, 64)))
+        assert not list(tmp_path.iterdir())
 
     def test_every_pixel_is_written_once(self, tmp_path: Path) -> None:
         info = plain_info((4, 6), 1)
         with pytest.raises(ValueError, match="every pixel"), create_picture(tmp_path / "a.png", info) as writer:
-            writer.write(0, 0, Planes(torch.zeros(1, 4, 5)))
+            writer.write(Rectangle(0, 4, 0, 5), Planes(torch.zeros(1, 4, 5)))
         with pytest.raises(ValueError, match="not inside"), create_picture(tmp_path / "a.png", info) as writer:
-            writer.write(0, 2, Planes(torch.zeros(1, 4, 5)))
+            writer.write(Rectangle(0, 4, 2, 7), Planes(torch.zeros(1, 4, 5)))
         assert not list(tmp_path.iterdir())
 
     def test_wrong_planes_are_named(self, tmp_path: Path) -> None:
@@ -218,11 +233,11 @@ class TestWholeFiles:
                 pytest.raises(WavdiffError, match=f"a.png.*{rule}"),
                 create_picture(tmp_path / "a.png", info) as writer,
             ):
-                writer.write(0, 0, planes)
+                writer.write_all(planes)
 
     def test_values_outside_the_range_are_limited(self, tmp_path: Path) -> None:
         with create_picture(tmp_path / "a.png", plain_info((1, 3), 1, has_alpha=True)) as writer:
-            writer.write(0, 0, Planes(torch.tensor([[[-9.0, 0, 9]]]), torch.tensor([[[-9.0, 0.5, 9]]])))
+            writer.write_all(Planes(torch.tensor([[[-9.0, 0, 9]]]), torch.tensor([[[-9.0, 0.5, 9]]])))
         with Image.open(tmp_path / "a.png") as image:
             assert np.array(image)[0].tolist() == [[0, 0], [128, 128], [255, 255]]
 
@@ -232,7 +247,7 @@ class TestSpools:
     def test_a_file_is_an_array(self, dtype: type) -> None:
         generator = np.random.default_rng(0)
         reference = np.zeros((23, 31, 3), dtype=dtype)
-        spools = [Spool((23, 31), 3, np.dtype(dtype), limit) for limit in BOTH]
+        spools = [DiskArray((23, 31), 3, np.dtype(dtype), limit) for limit in BOTH]
         assert [spool.array is None for spool in spools] == [True, False]
         for _ in range(40):
             top, left = (int(generator.integers(0, limit)) for limit in (23, 31))
@@ -240,10 +255,11 @@ class TestSpools:
             left, right = (0, 31) if generator.random() < 0.3 else (left, right)
             values = generator.integers(0, 2**16, (bottom - top, right - left, 3)).astype(dtype)
             reference[top:bottom, left:right] = values
+            where = Rectangle(top, bottom, left, right)
             for spool in spools:
-                spool.write(top, left, values)
-                np.testing.assert_array_equal(spool.read(0, 23, 0, 31), reference)
-                np.testing.assert_array_equal(spool.read(top, bottom, left, right), values)
+                spool.write(where, values)
+                np.testing.assert_array_equal(spool.read(Rectangle(0, 23, 0, 31)), reference)
+                np.testing.assert_array_equal(spool.read(where), values)
         for spool in spools:
             spool.close()
             spool.close()
@@ -251,7 +267,7 @@ class TestSpools:
     def test_the_file_has_no_name_and_obeys_tmpdir(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TMPDIR", str(tmp_path))
         monkeypatch.setattr("tempfile.tempdir", None)
-        spool = Spool((4, 4), 1, np.dtype(np.uint8), BY_ROWS)
+        spool = DiskArray((4, 4), 1, np.dtype(np.uint8), BY_ROWS)
         assert list(tmp_path.iterdir()) == [] and spool.array is None
         spool.close()
 
@@ -262,9 +278,9 @@ class TestSpools:
         monkeypatch.setenv("TMPDIR", str(tmp_path))
         monkeypatch.setattr("tempfile.tempdir", None)
         monkeypatch.setattr(os, "pwrite", full)
-        spool = Spool((4, 4), 1, np.dtype(np.uint8), BY_ROWS)
+        spool = DiskArray((4, 4), 1, np.dtype(np.uint8), BY_ROWS)
         with pytest.raises(WavdiffError, match=f"{tmp_path}.*No space left.*TMPDIR"):
-            spool.write(0, 0, np.zeros((4, 4, 1), np.uint8))
+            spool.write(Rectangle(0, 4, 0, 4), np.zeros((4, 4, 1), np.uint8))
         spool.close()
 
     def test_rectangles_that_are_not_inside_are_bugs(self, tmp_path: Path) -> None:
@@ -272,7 +288,7 @@ class TestSpools:
         with open_picture(tmp_path / "a.png") as reader:
             for rectangle in ((0, 5, 0, 6), (-1, 4, 0, 6), (2, 2, 0, 6), (0, 4, 0, 7)):
                 with pytest.raises(ValueError, match="not inside 4 x 6"):
-                    reader.read(*rectangle)
+                    reader.read(Rectangle(*rectangle))
 
 
 class TestHugeClaims:
@@ -307,9 +323,9 @@ def test_tiles_need_only_themselves(tmp_path: Path) -> None:
         Image.fromarray(array).save(tmp_path / "a.png", exif=exif)
         with open_picture(tmp_path / "a.png", spool_bytes=spool) as reader:
             height, width = reader.info.size
-            whole = reader.read_bands(0, height, 0, width)
+            whole = reader.read_bands(Rectangle(0, height, 0, width))
             for top, left in itertools.product(range(height), range(width)):
-                part = reader.read_bands(top, height, left, width)
+                part = reader.read_bands(Rectangle(top, height, left, width))
                 np.testing.assert_array_equal(part, whole[top:, left:])
 
 
@@ -324,7 +340,7 @@ def test_opened_pictures_of_pillow_are_taken_as_they_lie(tmp_path: Path) -> None
 
 def test_memory_is_given_back_when_decoding_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = []
-    monkeypatch.setattr(Spool, "close", lambda self: closed.append(self))
+    monkeypatch.setattr(DiskArray, "close", lambda self: closed.append(self))
     path = tmp_path / "a.png"
     Image.fromarray(noise(64, 64, 3)).save(path)
     path.write_bytes(path.read_bytes()[:3000])

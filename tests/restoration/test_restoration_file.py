@@ -285,10 +285,10 @@ def test_a_failure_while_files_are_completed_leaves_nothing(tmp_path, monkeypatc
 
 
 def test_planes_do_go_to_disk(tmp_path, monkeypatch):
-    from wavdiff.restoration import planes
+    from wavdiff.images import disk_array
 
     made = []
-    file = planes.temporary_file
-    monkeypatch.setattr(planes, "temporary_file", lambda: made.append(1) or file())
+    file = disk_array.temporary_file
+    monkeypatch.setattr(disk_array, "temporary_file", lambda: made.append(1) or file())
     run(saved(tmp_path / "a.png", noise(90, 70, 3)), tmp_path / "c.png", memory_bytes=4096)
     assert made

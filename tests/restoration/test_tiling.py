@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavdiff.images.rectangle import Rectangle
+from wavdiff.images.disk_array import Plane
+from wavdiff.images.rectangle import Rectangle, tiles
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.random_numbers import position_noise
 from wavdiff.models.cascade.solvers import Ladder
 from wavdiff.restoration.frame import FramedPicture
-from wavdiff.restoration.planes import Plane, tiles
 from wavdiff.restoration.tasks import denoise_picture, is_local, upscale_picture
 from wavdiff.restoration.tiled import TiledWalk
 from wavdiff.system.errors import WavdiffError

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".pgm", ".ppm", ".gif")
-READABLE_SUFFIXES = (*WRITABLE_SUFFIXES, ".pnm")
+from wavdiff.images.formats import readable_suffixes, writable_formats
+
+WRITABLE_SUFFIXES = tuple(writable_formats())
+READABLE_SUFFIXES = readable_suffixes()
 
 
 # What may follow the suffix in the names of results: see `restoration.planned_outputs`, and `upscale --n`.

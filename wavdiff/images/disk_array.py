@@ -1,20 +1,26 @@
-"""Pixels of a whole picture, in memory while they are few and in a file once they are many.
+"""Arrays larger than memory, read and written by rectangles: pixels of pictures, and planes between two scales.
 
-Restoring a picture tile by tile needs its integers in any order. A *spool* holds them as rows of uint8 or uint16: in an
-array up to a limit, beyond it in a temporary file that has no name any more, so that it vanishes with the process
-whatever happens. The file is read and written with ``pread`` and ``pwrite`` rather than mapped: mapped pages would
-count as memory of the process, whereas the system may drop its cache of a file whenever it likes.
+Small ones lie in memory, large ones in a temporary file without a name, which the system removes whatever happens. It
+is reached with positioned reads and writes: a mapped file would count as memory of the process.
 
-A temporary folder in memory would defeat that. Many systems keep ``/tmp`` there, so the file lies in ``/var/tmp``,
-which is meant for large temporary files, unless the variable ``TMPDIR`` says otherwise.
+Many systems keep `/tmp` in memory, which would defeat that. So the file lies in `/var/tmp`, which is meant for large
+temporary files, unless the variable `TMPDIR` says otherwise.
 """
 
+from __future__ import annotations
+
+import math
 import os
 import tempfile
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
+import torch
+from numpy.typing import DTypeLike
+from torch import Tensor
 
+from wavdiff.images.rectangle import Rectangle
 from wavdiff.system.errors import WavdiffError
 
 SPOOL_BYTES = 64 * 2**20
@@ -22,14 +28,14 @@ _STRIP_BYTES = 4 * 2**20
 
 
 def temporary_folder() -> str:
-    """Name the folder for large temporary files."""
+    """The folder for large temporary files."""
     large = "/var/tmp"
     is_usable = "TMPDIR" not in os.environ and os.path.isdir(large) and os.access(large, os.W_OK | os.X_OK)
     return large if is_usable else tempfile.gettempdir()
 
 
 def temporary_file() -> BinaryIO:
-    """Open an empty file without a name, for reading and writing; it vanishes when it is closed.
+    """An empty file without a name, for reading and writing, which vanishes when it is closed.
 
     Raises:
         WavdiffError: it cannot be made.
@@ -41,117 +47,150 @@ def temporary_file() -> BinaryIO:
         raise WavdiffError(f"{folder}: no temporary file can be made: {error.strerror or error}") from error
 
 
-class Spool:
-    """An array (height, width, bands) that is read and written by rectangles.
+def unwritable(size: int, error: OSError) -> WavdiffError:
+    """What is said of a temporary file of `size` bytes for which there is no space."""
+    return WavdiffError(
+        f"{temporary_folder()}: the temporary file of {size} bytes cannot be written: {error.strerror or error}; "
+        "set TMPDIR to another folder"
+    )
+
+
+class DiskArray:
+    """An array (height, width, bands), zero at first, in memory or in a temporary file.
 
     Args:
-        size: (height, width) in pixels.
-        bands: samples per pixel.
-        dtype: uint8 or uint16.
-        limit_bytes: up to this size it is an array in memory, beyond it a file.
+        size: (height, width).
+        bands: values per place.
+        dtype: their type.
+        limit_bytes: up to this size it lies in memory.
+        planar: whether a row is stored band after band rather than place after place.
 
     Raises:
         WavdiffError: no temporary file can be made.
     """
 
-    def __init__(self, size: tuple[int, int], bands: int, dtype: np.dtype, limit_bytes: int = SPOOL_BYTES) -> None:
-        self.size = size
-        self.bands = bands
-        self.dtype = np.dtype(dtype)
+    def __init__(
+        self,
+        size: tuple[int, int],
+        bands: int,
+        dtype: DTypeLike,
+        limit_bytes: float = SPOOL_BYTES,
+        *,
+        planar: bool = False,
+    ) -> None:
+        self.size, self.bands, self.dtype, self.planar = size, bands, np.dtype(dtype), planar
         self.row_bytes = size[1] * bands * self.dtype.itemsize
-        in_memory = size[0] * self.row_bytes <= limit_bytes
-        self._array = np.zeros((*size, bands), dtype=self.dtype) if in_memory else None
-        self._file = None if in_memory else temporary_file()
+        self.bytes = size[0] * self.row_bytes
+        self.array: np.ndarray | None = None
+        self._file: BinaryIO | None = None
+        if self.bytes > limit_bytes:
+            self._file = temporary_file()
+            os.ftruncate(self._file.fileno(), self.bytes)
+        elif planar:
+            self.array = np.zeros((bands, *size), dtype).transpose(1, 2, 0)
+        else:
+            self.array = np.zeros((*size, bands), dtype)
 
-    @property
-    def array(self) -> np.ndarray | None:
-        """The array itself where it lies in memory, else None."""
-        return self._array
-
-    @property
-    def descriptor(self) -> int | None:
-        """The open file where it lies in one, else None."""
-        return None if self._file is None else self._file.fileno()
-
-    def strips(self) -> list[tuple[int, int]]:
-        """Cut the rows, from top to bottom, into (top, bottom) of a few megabytes each."""
+    def strips(self) -> list[Rectangle]:
+        """Its rows, from top to bottom, a few megabytes each."""
+        height, width = self.size
         rows = max(1, _STRIP_BYTES // self.row_bytes)
-        return [(top, min(top + rows, self.size[0])) for top in range(0, self.size[0], rows)]
+        return [Rectangle(top, min(top + rows, height), 0, width) for top in range(0, height, rows)]
 
-    def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
-        """Read rows top..bottom-1 and columns left..right-1.
-
-        Returns:
-            A new array (bottom - top, right - left, bands).
+    def read(self, where: Rectangle) -> np.ndarray:
+        """The values (h, w, bands) of a rectangle; not to be written to.
 
         Raises:
             WavdiffError: the temporary file cannot be read.
         """
-        if self._array is not None:
-            return self._array[top:bottom, left:right].copy()
-        pixel = self.bands * self.dtype.itemsize
-        if right - left == self.size[1]:
-            content = self._pread((bottom - top) * self.row_bytes, top * self.row_bytes)
-        else:
-            count = (right - left) * pixel
-            content = b"".join(self._pread(count, row * self.row_bytes + left * pixel) for row in range(top, bottom))
-        return np.frombuffer(content, dtype=self.dtype).reshape(bottom - top, right - left, self.bands).copy()
+        if self.array is not None:
+            return self.array[where.top : where.bottom, where.left : where.right]
+        order = (where.height, self.bands, where.width) if self.planar else (where.height, where.width, self.bands)
+        values = np.empty(order, self.dtype)
+        try:
+            self._transfer(_read_into, where, values)
+        except OSError as error:
+            reason = error.strerror or error
+            raise WavdiffError(f"{temporary_folder()}: the temporary file cannot be read: {reason}") from error
+        return values.transpose(0, 2, 1) if self.planar else values
 
-    def write(self, top: int, left: int, values: np.ndarray) -> None:
-        """Write an array (h, w, bands) with its first pixel at (top, left).
+    def write(self, where: Rectangle, values: np.ndarray) -> None:
+        """Set the values (h, w, bands) of a rectangle.
 
         Raises:
             WavdiffError: the temporary file cannot be written.
         """
-        height, width = values.shape[:2]
-        if self._array is not None:
-            self._array[top : top + height, left : left + width] = values
+        if self.array is not None:
+            self.array[where.top : where.bottom, where.left : where.right] = values
             return
-        values = np.ascontiguousarray(values, dtype=self.dtype)
-        pixel = self.bands * self.dtype.itemsize
-        if width == self.size[1]:
-            self._pwrite(values.data.cast("B"), top * self.row_bytes)
-        else:
-            for row in range(height):
-                self._pwrite(values[row].data.cast("B"), (top + row) * self.row_bytes + left * pixel)
+        values = np.ascontiguousarray(values.transpose(0, 2, 1) if self.planar else values, dtype=self.dtype)
+        try:
+            self._transfer(os.pwrite, where, values)
+        except OSError as error:
+            raise unwritable(self.bytes, error) from error
 
     def close(self) -> None:
         """Give memory and disk back."""
-        self._array = None
+        self.array = None
         if self._file is not None:
             self._file.close()
-            self._file = None
 
-    def _pread(self, count: int, offset: int) -> bytes:
-        """Read exactly ``count`` bytes; what was never written reads as zeros."""
-        descriptor = self.descriptor
-        if descriptor is None:
-            raise ValueError("the spool is closed")
-        parts = []
-        try:
-            while count > 0:
-                part = os.pread(descriptor, count, offset)
-                if not part:
-                    parts.append(bytes(count))
-                    break
-                parts.append(part)
-                count, offset = count - len(part), offset + len(part)
-        except OSError as error:
-            reason = error.strerror or error
-            raise WavdiffError(f"{temporary_folder()}: the temporary file cannot be read: {reason}") from error
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    def _transfer(self, move: Callable[[int, memoryview, int], int], where: Rectangle, values: np.ndarray) -> None:
+        """Move values, which lie in the order of the file, between memory and the file."""
+        if self._file is None:
+            raise ValueError("the array is closed")
+        for offset, part in self._runs(where, values):
+            while part:
+                count = move(self._file.fileno(), part, offset)
+                if count <= 0:
+                    raise OSError(0, f"it ends {len(part)} bytes too early")
+                part, offset = part[count:], offset + count
 
-    def _pwrite(self, content: memoryview, offset: int) -> None:
-        """Write all of ``content``."""
-        descriptor = self.descriptor
-        if descriptor is None:
-            raise ValueError("the spool is closed")
-        try:
-            while content.nbytes:
-                count = os.pwrite(descriptor, content, offset)
-                content, offset = content[count:], offset + count
-        except OSError as error:
-            raise WavdiffError(
-                f"{temporary_folder()}: the temporary file of {self.size[0] * self.row_bytes} bytes cannot be written: "
-                f"{error.strerror or error}; set TMPDIR to another folder"
-            ) from error
+    def _runs(self, where: Rectangle, values: np.ndarray) -> Iterator[tuple[int, memoryview]]:
+        """Pairs of byte offset in the file and memory, as long as they go."""
+        if where.width == self.size[1]:
+            yield where.top * self.row_bytes, values.data.cast("B")
+            return
+        groups = self.bands if self.planar else 1
+        step = self.row_bytes // self.size[1] // groups  # bytes from one column to the next
+        runs = values.reshape(where.height, groups, -1)
+        for row, group in np.ndindex(where.height, groups):
+            place = ((where.top + row) * groups + group) * self.size[1] + where.left
+            yield place * step, runs[row, group].data.cast("B")
+
+
+def _read_into(descriptor: int, memory: memoryview, offset: int) -> int:
+    return os.preadv(descriptor, [memory], offset)
+
+
+class Plane:
+    """A float32 tensor (C, H, W), zero at first, in memory or in a temporary file.
+
+    Args:
+        channels, height, width: its shape.
+        in_memory: whether it lies in memory.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, *, in_memory: bool) -> None:
+        limit = math.inf if in_memory else -1
+        self._array = DiskArray((height, width), channels, np.float32, limit, planar=True)
+        self.channels, self.size = channels, (height, width)
+
+    @staticmethod
+    def of(values: Tensor) -> Plane:
+        """The tensor `values` (C, H, W) as a plane, without a copy."""
+        plane = Plane(*values.shape, in_memory=True)
+        plane._array.array = values.permute(1, 2, 0).numpy()
+        return plane
+
+    def read(self, where: Rectangle) -> Tensor:
+        """The values (C, h, w) of a rectangle; not to be written to."""
+        return torch.from_numpy(self._array.read(where)).permute(2, 0, 1)
+
+    def write(self, where: Rectangle, values: Tensor) -> None:
+        """Set the values (C, h, w) of a rectangle."""
+        self._array.write(where, values.detach().float().cpu().permute(1, 2, 0).numpy())
+
+    def close(self) -> None:
+        """Give the memory or the file back."""
+        self._array.close()

@@ -1,9 +1,9 @@
 """What a picture is inside the library, whatever its file: planes of numbers, and a note of what kind the file was.
 
-A file holds integers ``v`` from 0 to ``m``, with ``m`` = 255 or 65535. Colour and key planes are ``x = 2 v / m - 1`` in
-[-1, 1], opacity is ``v / m`` in [0, 1]; on the way out ``v`` is rounded and limited to 0..m, so that reading and
-writing is the identity on the integers. Between files and tensors the integers lie in *bands*, an array (height, width,
-bands) of uint8 or uint16 in a fixed order: colour, key, opacity.
+A file holds integers `v` from 0 to `m`, with `m` = 255 or 65535. Colour and key planes are `x = 2 v / m - 1` in
+[-1, 1], opacity is `v / m` in [0, 1]; on the way out `v` is rounded and limited to 0..m, so that reading and writing is
+the identity on the integers. Between files and tensors the integers lie in *bands*, an array (height, width, bands) of
+uint8 or uint16 in a fixed order: colour, key, opacity.
 
 Always, more light is a larger number. So the inks of a CMYK picture are stored as the light that they leave: cyan,
 magenta and yellow make three colour planes which look like red, green and blue (0 ink: +1), and black makes a key
@@ -64,7 +64,7 @@ class PictureInfo:
 
     @property
     def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
-        """The type of a sample: uint8 or uint16."""
+        """The type of a sample."""
         return np.dtype(np.uint8) if self.bits == 8 else np.dtype(np.uint16)
 
 
@@ -89,16 +89,7 @@ class Planes:
 
 
 def plain_info(size: tuple[int, int], channels: int, bits: int = 8, has_alpha: bool = False) -> PictureInfo:
-    """Describe a picture that comes from no file, such as a map of standard deviations.
-
-    Args:
-        size: (height, width) in pixels.
-        channels: 1 for gray, 3 for RGB.
-        bits: 8 or 16.
-        has_alpha: whether it has an opacity plane.
-
-    Returns:
-        Its description, without profile, resolution and EXIF.
+    """The description of a gray (1 channel) or RGB (3) picture that comes from no file, of 8 or 16 bits.
 
     Raises:
         WavdiffError: other numbers of channels or bits.
@@ -111,15 +102,7 @@ def plain_info(size: tuple[int, int], channels: int, bits: int = 8, has_alpha: b
 
 
 def planes_from_bands(bands: np.ndarray, info: PictureInfo) -> Planes:
-    """Turn integers into planes.
-
-    Args:
-        bands: (h, w, ``info.bands``) of ``info.dtype``.
-        info: what the bands mean.
-
-    Returns:
-        Planes of size (h, w).
-    """
+    """Integers (h, w, `info.bands`) of `info.dtype` as planes of size (h, w)."""
     values = torch.from_numpy(bands.astype(np.float32)).permute(2, 0, 1).contiguous()
     count = info.channels + info.has_key
     light = values[:count].mul_(2 / info.maximum).sub_(1)
@@ -128,15 +111,7 @@ def planes_from_bands(bands: np.ndarray, info: PictureInfo) -> Planes:
 
 
 def bands_from_planes(planes: Planes, info: PictureInfo, name: str = "the picture") -> np.ndarray:
-    """Turn planes into integers, rounded and limited.
-
-    Args:
-        planes: of any size (h, w), of the kinds that ``info`` has.
-        info: what the bands shall be.
-        name: what the picture is called in messages.
-
-    Returns:
-        (h, w, ``info.bands``) of ``info.dtype``.
+    """Planes of any size (h, w) as integers (h, w, `info.bands`) of `info.dtype`, rounded and limited.
 
     Raises:
         WavdiffError: planes of wrong shapes, missing or too many, or values that are not finite.

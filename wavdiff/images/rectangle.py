@@ -1,7 +1,8 @@
-"""Places in a picture, and pictures that are read and written by them."""
+"""Places in a picture, the tiles that cover it, and pictures that are read and written by them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -28,9 +29,13 @@ class Rectangle:
         return self.right - self.left
 
     @property
-    def sides(self) -> tuple[int, int, int, int]:
-        """(top, bottom, left, right)."""
-        return self.top, self.bottom, self.left, self.right
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
+
+    def is_inside(self, size: tuple[int, int]) -> bool:
+        """Whether it has a pixel, and none outside an array of `size` (height, width)."""
+        return 0 <= self.top < self.bottom <= size[0] and 0 <= self.left < self.right <= size[1]
 
     def grown(self, halo: int, size: tuple[int, int]) -> Rectangle:
         """The rectangle with `halo` more on every side, as far as an array of `size` (height, width) goes."""
@@ -66,6 +71,30 @@ class Rectangle:
     def of(self, values: Tensor) -> Tensor:
         """This place in `values` (..., H, W), which begin at (0, 0)."""
         return values[..., self.top : self.bottom, self.left : self.right]
+
+
+def whole(size: tuple[int, int]) -> Rectangle:
+    """The rectangle of all of an array of `size` (height, width)."""
+    return Rectangle(0, size[0], 0, size[1])
+
+
+def tiles(size: tuple[int, int], most: int) -> Iterator[Rectangle]:
+    """Rectangles of at most `most` pixels that cover an array of `size` (height, width), row by row.
+
+    They are about square and of about equal size, so that none is left as a sliver.
+    """
+    height, width = size
+    side = max(1, math.isqrt(most))
+    columns = -(-width // max(side, most // max(height, 1)))
+    rows = -(-height // max(1, most // -(-width // columns)))
+    for row in range(rows):
+        for column in range(columns):
+            yield Rectangle(
+                row * height // rows,
+                (row + 1) * height // rows,
+                column * width // columns,
+                (column + 1) * width // columns,
+            )
 
 
 def bands(size: tuple[int, int], rows: int) -> Iterator[Rectangle]:

@@ -1,6 +1,6 @@
 """Resizing pictures that are in memory, with Pillow's filters, and laying them out beside each other."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -9,11 +9,7 @@ from PIL import Image
 from wavdiff.system.errors import WavdiffError
 
 ResizeMethod = Literal["bicubic", "lanczos", "box"]
-_RESAMPLING = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-    "box": Image.Resampling.BOX,
-}
+_RESAMPLING = {method: Image.Resampling[method.upper()] for method in get_args(ResizeMethod)}
 
 
 def resize(pixels: torch.Tensor, size: tuple[int, int], method: ResizeMethod = "bicubic") -> torch.Tensor:

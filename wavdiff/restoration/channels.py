@@ -54,7 +54,7 @@ def premultiplied(source: Source) -> Read:
     """Colour times opacity, where 0 is black."""
 
     def read(where: Rectangle) -> Tensor:
-        planes = source.read(*where.sides)
+        planes = source.read(where)
         assert planes.alpha is not None
         return (planes.colour + 1) * planes.alpha - 1
 
@@ -98,8 +98,8 @@ class Source(Protocol):
 
     info: PictureInfo
 
-    def read(self, top: int, bottom: int, left: int, right: int) -> Planes:
-        """Rows top to bottom - 1, columns left to right - 1."""
+    def read(self, where: Rectangle) -> Planes:
+        """The planes of a rectangle."""
         ...
 
 
@@ -109,11 +109,10 @@ class MemorySource:
     def __init__(self, planes: Planes, info: PictureInfo) -> None:
         self.planes, self.info = planes, info
 
-    def read(self, top: int, bottom: int, left: int, right: int) -> Planes:
-        """Rows top to bottom - 1, columns left to right - 1; not to be written to."""
+    def read(self, where: Rectangle) -> Planes:
+        """The planes of a rectangle; not to be written to."""
 
         def cut(values: Tensor | None) -> Tensor | None:
-            return None if values is None else values[:, top:bottom, left:right]
+            return None if values is None else where.of(values)
 
-        colour = self.planes.colour[:, top:bottom, left:right]
-        return Planes(colour, cut(self.planes.alpha), cut(self.planes.key))
+        return Planes(where.of(self.planes.colour), cut(self.planes.alpha), cut(self.planes.key))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wavdiff.images import check_picture_path, create_picture, format_of, open_picture
+from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Write
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.restoration.planes import Plane
 from wavdiff.restoration.posterior_files import write_summary
 from wavdiff.restoration.request import RestorationRequest, RestorationResult, planned_outputs
 from wavdiff.restoration.restorer import Restorer
@@ -66,7 +66,7 @@ def restore_file(
                 spool = request.memory_bytes // 8 // (1 + request.samples)
                 sink = create_picture(place, reader.info, work.size, format=kind, spool_bytes=spool)
                 writers.enter_context(sink)
-                return lambda where, values: sink.write(where.top, where.left, work.completed(where, values))
+                return lambda where, values: sink.write(where, work.completed(where, values))
 
             main = writer(target)  # what the format cannot hold is refused here, before the work
             if isinstance(target, Path):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Read, Rectangle
-from wavdiff.restoration.planes import Plane
 
 
 class FramedPicture:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from wavdiff.images import Planes, create_picture, plain_info
+from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Rectangle, Write, bands
 from wavdiff.models.wavelets import padded_size
-from wavdiff.restoration.planes import Plane
 from wavdiff.restoration.posterior import summarise
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.system.atomic import written_whole
@@ -100,7 +100,7 @@ class _Map:
         scale = 2 / self.largest if self.largest > 0 else 0.0
         sink = self.writers.enter_context(create_picture(self.picture, plain_info(self.size, 1)))
         for band in bands(self.size, _rows(self.size[1], 1, 1)):
-            sink.write(band.top, 0, Planes(self.spread.read(band) * scale - 1))
+            sink.write(band, Planes(self.spread.read(band) * scale - 1))
         self.spread.close()
         rms = (self.sum / (self.size[0] * self.size[1])) ** 0.5
         return f"{self.picture}: standard deviation {rms:.4f} (rms); white is {self.largest:.4f}"

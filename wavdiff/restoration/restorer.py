@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from wavdiff.images import Planes
+from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Rectangle, Write
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.random_numbers import position_noise
@@ -20,7 +21,6 @@ from wavdiff.restoration.channels import (
     writing_luma,
 )
 from wavdiff.restoration.checks import BlockMeans, Fidelity
-from wavdiff.restoration.planes import Plane
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.tasks import TASKS, Effort, Mode, Plain
 from wavdiff.restoration.tiled import Progress
@@ -116,14 +116,14 @@ class Restorer:
         key = self.key.read(where) if self.key is not None else None
         if self.alpha is not None:
             return Planes(*unmultiplied(colour, self.alpha.read(where)), key)
-        alpha = self.reader.read(*where.sides).alpha if self.reader.info.has_alpha else None
+        alpha = self.reader.read(where).alpha if self.reader.info.has_alpha else None
         return Planes(colour, alpha, key)
 
     def _plain(self, name: str) -> Plain:
         """A plane of the source: "colour", "key", or "alpha" from [0, 1] to [-1, 1]."""
 
         def read(where: Rectangle) -> Tensor:
-            values: Tensor = getattr(self.reader.read(*where.sides), name)
+            values: Tensor = getattr(self.reader.read(where), name)
             return 2 * values - 1 if name == "alpha" else values
 
         return Plain(read, self.reader.info.size, self.channels if name == "colour" else 1)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Read, Rectangle, Write, bands
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.solvers import Schedule
-from wavdiff.restoration.planes import Plane
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.tiled import Progress, TiledCanvas, denoise_tiled, upscale_tiled
 from wavdiff.system.errors import WavdiffError

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavdiff.images.rectangle import Read, Rectangle, Write
+from wavdiff.images.disk_array import Plane
+from wavdiff.images.rectangle import Read, Rectangle, Write, tiles
 from wavdiff.models import wavelets
 from wavdiff.models.cascade import walk
 from wavdiff.models.cascade.canvas import AtLevel
@@ -25,7 +26,6 @@ from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.random_numbers import position_noise
 from wavdiff.models.cascade.solvers import Schedule, recurrence
 from wavdiff.restoration.frame import FramedPicture
-from wavdiff.restoration.planes import Plane, tiles
 from wavdiff.system.devices import has_fast_bfloat16
 from wavdiff.system.errors import WavdiffError
 

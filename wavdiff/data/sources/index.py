@@ -23,9 +23,10 @@ from rich.progress import track
 
 from wavdiff.data.cache import cache_folder, digest_of, store
 from wavdiff.images import check_readable
+from wavdiff.images.formats import training_suffixes
 from wavdiff.system.errors import WavdiffError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+SUFFIXES = training_suffixes()
 QUIET_SECONDS = 5.0
 LINE_SECONDS = 10.0
 _VERSION = 1

@@ -14,42 +14,22 @@ An XMP packet (ISO 16684) is text, in which only the orientation is corrected.
 import re
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
 from wavdiff.system.errors import WavdiffError
 
-_ORIENTATION = 0x0112
-_EXIF_DIRECTORY = 0x8769
-_GPS_DIRECTORY = 0x8825
+_ORIENTATION, _EXIF_DIRECTORY, _GPS_DIRECTORY = 0x0112, 0x8769, 0x8825
 _SIZE_TAGS = {0x0100: 1, 0x0101: 0, 0xA002: 1, 0xA003: 0}  # tag -> place in (height, width)
 _SHORT, _LONG = 3, 4
 _MARK = b"Exif\x00\x00"
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=\"|='|>))[0-9]")
-
-
-# What a TIFF file may say about its picture beside how its pixels are stored: names, dates, places.
+# What a TIFF file may say about its picture beside how its pixels are stored.
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298)
 
 
-@dataclass(frozen=True)
-class CameraNotes:
-    """What a file says about its picture beside pixels and colours.
-
-    Attributes:
-        orientation: 1 to 8, as the file has it; 1 where it has none that is readable.
-        exif: the EXIF block from its TIFF header on, with orientation 1 and without thumbnail, or None.
-        xmp: the XMP packet, with orientation 1, or None.
-    """
-
-    orientation: int = 1
-    exif: bytes | None = None
-    xmp: bytes | None = None
-
-
-def camera_notes(image: Image.Image, late_exif: bytes | None = None) -> CameraNotes:
+def camera_notes(image: Image.Image, late_exif: bytes | None = None) -> tuple[int, bytes | None, bytes | None]:
     """Read the notes of a picture. Damaged ones are passed over: they do not spoil the picture.
 
     Args:
@@ -57,7 +37,8 @@ def camera_notes(image: Image.Image, late_exif: bytes | None = None) -> CameraNo
         late_exif: the EXIF block of a PNG file that stands behind its pixels, where Pillow has not looked yet.
 
     Returns:
-        The notes as they are to be kept, and the orientation that is to be applied.
+        The orientation in the file, 1 to 8; the EXIF block from its TIFF header on, without thumbnail, and the XMP
+        packet, both with orientation 1.
     """
     if late_exif is not None and "exif" not in image.info:
         image.info["exif"] = _MARK + late_exif
@@ -69,7 +50,7 @@ def camera_notes(image: Image.Image, late_exif: bytes | None = None) -> CameraNo
     packet = image.info.get("xmp", image.info.get("XML:com.adobe.xmp"))
     packet = packet.encode() if isinstance(packet, str) else packet
     xmp = _XMP_ORIENTATION.sub(rb"\g<1>1", packet) if isinstance(packet, bytes) and packet else None
-    return CameraNotes(turned, _exif_block(image), xmp)
+    return turned, _exif_block(image), xmp
 
 
 def _exif_block(image: Image.Image) -> bytes | None:
@@ -85,29 +66,14 @@ def _exif_block(image: Image.Image) -> bytes | None:
 
 
 def exif_of_size(block: bytes, size: tuple[int, int]) -> bytes:
-    """Correct the width and height that an EXIF block names.
-
-    Args:
-        block: as :func:`camera_notes` gives it.
-        size: (height, width) of the picture to be written, in pixels.
-
-    Returns:
-        A block of the same length.
-    """
+    """An EXIF block that names another size, (height, width) in pixels, where it names one."""
     with suppress(struct.error, IndexError, WavdiffError):
         return _corrected(block, size)
     return block
 
 
 def described(source: Image.Exif | bytes) -> Image.Exif:
-    """Take from an EXIF block what describes the picture and not how one file stores it, for a TIFF file.
-
-    Args:
-        source: Pillow's directory, or a block.
-
-    Returns:
-        A directory with maker, model, names, dates, camera settings and place.
-    """
+    """What describes the picture in an EXIF block, and not how one file stores it: names, dates, settings, place."""
     if isinstance(source, bytes):
         directory = Image.Exif()
         directory.load(_MARK + source)

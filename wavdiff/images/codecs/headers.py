@@ -1,4 +1,4 @@
-"""From the header of a file to a :class:`PictureInfo`, before any pixel is decoded.
+"""From the header of a file to a `PictureInfo`, before any pixel is decoded.
 
 Pillow names the mode that it would decode a file into. Where that is less than the file holds (16 bits of colour, one
 transparent gray among 65536), the header is asked directly, and another decoder has to do the work.
@@ -10,8 +10,9 @@ from typing import Any
 
 from PIL import Image
 
-from wavdiff.images.codecs.exif import CameraNotes, camera_notes
+from wavdiff.images.codecs.exif import camera_notes
 from wavdiff.images.codecs.segments import png_chunks
+from wavdiff.images.formats import FORMATS
 from wavdiff.images.picture import PictureInfo
 from wavdiff.system.errors import WavdiffError
 
@@ -48,11 +49,7 @@ def describe(image: Image.Image, name: str) -> Header:
     """Describe a picture.
 
     Args:
-        image: a Pillow image, opened from a file and not loaded, or one in memory.
-        name: what messages call it.
-
-    Returns:
-        Its description. For one in memory the orientation is 1: it is taken as it lies.
+        image: a Pillow image, opened from a file and not loaded, or one in memory, which is taken as it lies.
 
     Raises:
         WavdiffError: pixels in floating point, or a mode such as LAB, in which light is not a number per channel.
@@ -76,9 +73,9 @@ def describe(image: Image.Image, name: str) -> Header:
     is_gray = mode in GRAY_MODES or mode.startswith("I") or (mode in ("P", "PA") and _has_gray_palette(image))
     file = getattr(image, "fp", None)
     chunks = png_chunks(file, (b"eXIf", *_COLOUR_CHUNKS)) if kind == "PNG" and file is not None else {}
-    notes = CameraNotes() if kind is None else camera_notes(image, chunks.pop(b"eXIf", None))
+    orientation, exif, xmp = (1, None, None) if kind is None else camera_notes(image, chunks.pop(b"eXIf", None))
     upright = (image.size[1], image.size[0])
-    if notes.orientation > 4 and kind != "TIFF":  # Pillow turns TIFF by itself
+    if orientation > 4 and kind != "TIFF":  # Pillow turns TIFF by itself
         upright = image.size
     info = PictureInfo(
         size=upright,
@@ -90,18 +87,23 @@ def describe(image: Image.Image, name: str) -> Header:
         format=kind,
         icc_profile=image.info.get("icc_profile") or None,
         dpi=_dpi(image),
-        exif=notes.exif,
-        xmp=notes.xmp,
+        exif=exif,
+        xmp=xmp,
         colour_chunks=tuple(chunks.items()),
     )
     raw = _raw_layout(image)
     by_rows = raw is not None or _is_decoded_alike(image, info)
-    inverted = bits == 16 and _tag(image, _PHOTOMETRIC) == (_WHITE_IS_ZERO,)
-    return Header(info, notes.orientation, by_rows, deep is not None or mode == "LA;16", raw, inverted)
+    inverted = bits == 16 and is_inverted(image)
+    return Header(info, orientation, by_rows, deep is not None or mode == "LA;16", raw, inverted)
+
+
+def is_inverted(image: Image.Image) -> bool:
+    """Whether white is zero in a TIFF file, which Pillow sets right for 8 bits alone."""
+    return _tag(image, _PHOTOMETRIC) == (_WHITE_IS_ZERO,)
 
 
 def _deep_mode(image: Image.Image) -> str | None:
-    """Name the 16-bit mode of a file of which Pillow gives 8 bits only, else None."""
+    """The 16-bit mode of a file of which Pillow gives 8 bits only, else None."""
     raw_mode = str(_raw_mode(image))
     if image.format == "PNG" and raw_mode in ("RGB;16B", "RGBA;16B", "LA;16B"):
         return f"{raw_mode.partition(';')[0]};16"
@@ -114,7 +116,7 @@ def _deep_mode(image: Image.Image) -> str | None:
 
 
 def _raw_mode(image: Image.Image) -> Any:
-    """Give the layout that Pillow's decoder was told to expect."""
+    """The layout that Pillow's decoder was told to expect."""
     tile = getattr(image, "tile", None)
     if not tile:
         return None
@@ -123,7 +125,7 @@ def _raw_mode(image: Image.Image) -> Any:
 
 
 def _raw_layout(image: Image.Image) -> tuple[int, int] | None:
-    """Give where the pixels of a binary PGM or PPM file begin, and their largest value."""
+    """Where the pixels of a binary PGM or PPM file begin, and their largest value."""
     tile = getattr(image, "tile", None)
     if image.format != "PPM" or image.mode == "1" or not tile or tile[0][0] not in ("raw", "ppm"):
         return None
@@ -134,15 +136,14 @@ def _raw_layout(image: Image.Image) -> tuple[int, int] | None:
 
 
 def _tag(image: Image.Image, tag: int) -> tuple[Any, ...]:
-    """Give a TIFF tag as a tuple, empty where there is none."""
+    """A TIFF tag as a tuple, empty where there is none."""
     value = getattr(image, "tag_v2", {}).get(tag, ())
     return value if isinstance(value, tuple) else (value,)
 
 
 def _is_decoded_alike(image: Image.Image, info: PictureInfo) -> bool:
-    """Tell whether libvips gives the bands of :func:`bands_from_image`: plain samples without interpretation."""
-    plain = ("L", "LA", "RGB", "RGBA", "CMYK", "I;16", "RGB;16", "RGBA;16", "LA;16", "CMYK;16")
-    if info.mode not in plain or ("transparency" in image.info and info.bits == 8):
+    """Whether libvips gives the bands of `bands_from_image`: plain samples without interpretation."""
+    if info.mode not in FORMATS["TIFF"].row_modes or ("transparency" in image.info and info.bits == 8):
         return False
     if info.format == "TIFF":
         photometric = {1: _BLACK_IS_ZERO, 3: _SEPARATED if info.has_key else _RGB}[info.channels]
@@ -161,13 +162,13 @@ def _is_decoded_alike(image: Image.Image, info: PictureInfo) -> bool:
 
 
 def _has_gray_palette(image: Image.Image) -> bool:
-    """Tell whether every entry of a palette is a gray."""
+    """Whether every entry of a palette is a gray."""
     palette = image.getpalette("RGB") or [0, 0, 0]
     return palette[0::3] == palette[1::3] == palette[2::3]
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
-    """Give the resolution in pixels per inch, None where the file has none that makes sense."""
+    """The resolution in pixels per inch, None where the file has none that makes sense."""
     value = image.info.get("dpi")
     try:
         across, down = (float(number) for number in value or ())

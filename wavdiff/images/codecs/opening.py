@@ -1,6 +1,6 @@
 """Opening files that may be anything: damaged, enormous, animated, or no picture at all.
 
-Everything that can be wrong with a file becomes a ``WavdiffError`` that names it. A file that is tiny and claims to be
+Everything that can be wrong with a file becomes a `WavdiffError` that names it. A file that is tiny and claims to be
 enormous is a decompression bomb. Pillow refuses any picture over 179 megapixels for fear of them; photographs are
 larger than that today. Here such a picture may have up to 2 gigapixels, if its file holds at least one byte for 5000 of
 them (a blank page as PNG or TIFF has one for about 1000, a photograph one for 1 to 20). From 16 megapixels on one byte
@@ -13,24 +13,21 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
+from wavdiff.images.formats import FORMATS
 from wavdiff.system.errors import WavdiffError
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what matters raises; else Python prints the rest
 
 
-# Named formats only: Pillow would also start external programs (for EPS, say) on whatever a file claims to be.
-READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")
-SMALL_PIXELS = 2**24
-UNSUSPICIOUS_PIXELS = 178_956_970
 LARGEST_PIXELS = 2_000_000_000
-PIXELS_PER_BYTE = 5000
-MOST_PIXELS_PER_BYTE = 100_000
+# So many pixels are always believed; of more, there may be so many for each byte of the file.
+_BELIEVED = ((2**24, 100_000), (178_956_970, 5000))
 
 
 @contextmanager
@@ -54,7 +51,8 @@ def opened(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -
         length = _length(file, name)
         with warnings.catch_warnings(), _without_pillows_limit():
             warnings.simplefilter("ignore")  # about odd metadata; what matters raises
-            with Image.open(file, formats=READABLE_FORMATS) as image:
+            # Named formats only: Pillow would also start external programs (for EPS, say) on what a file claims to be.
+            with Image.open(file, formats=tuple(FORMATS)) as image:
                 _check_honest(image.size[0] * image.size[1], length, name)
                 # Phones write JPEG as MPO: the photograph, then previews or depth. The first picture is meant.
                 frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
@@ -68,9 +66,8 @@ def opened(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -
             raise WavdiffError(
                 f"{name}: not an image that can be read: of TIFF, gray, RGB, CMYK and palettes of 8 or 16 bits are"
             ) from error
-        raise WavdiffError(
-            f"{name}: not an image that can be read (PNG, JPEG, WebP, TIFF, BMP, PGM/PPM, GIF)"
-        ) from error
+        titles = ", ".join(row.title for row in FORMATS.values())
+        raise WavdiffError(f"{name}: not an image that can be read ({titles})") from error
     except PermissionError as error:
         raise WavdiffError(f"{name}: may not be read: {error.strerror}") from error
     except OSError as error:
@@ -82,12 +79,12 @@ def opened(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -
 
 
 def one_line(error: Exception) -> str:
-    """Give an exception's message without line breaks."""
+    """An exception's message without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _length(file: Path | BinaryIO, name: str) -> int:
-    """Give the number of bytes of a file that is there and not empty."""
+    """The number of bytes of a file that is there and not empty."""
     if isinstance(file, Path):
         if file.is_dir():
             raise WavdiffError(f"{name}: is a folder, not an image")
@@ -105,28 +102,21 @@ def _length(file: Path | BinaryIO, name: str) -> int:
 
 
 def _is_tiff(file: Path | BinaryIO) -> bool:
-    if isinstance(file, Path):
-        with suppress(OSError), open(file, "rb") as stream:
-            return _is_tiff(stream)
-        return False
-    file.seek(0)
-    return file.read(4) in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+    with open(file, "rb") if isinstance(file, Path) else nullcontext(file) as stream:
+        stream.seek(0)
+        return stream.read(4) in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 
 def _check_honest(pixels: int, length: int, name: str) -> None:
     """Refuse decompression bombs."""
     if pixels > LARGEST_PIXELS:
         raise WavdiffError(f"{name}: too many pixels to be opened safely: {pixels}, at most {LARGEST_PIXELS}")
-    if pixels > max(SMALL_PIXELS, MOST_PIXELS_PER_BYTE * length):
-        raise WavdiffError(
-            f"{name}: too many pixels to be opened safely: {pixels} in a file of {length} bytes; more than "
-            f"{SMALL_PIXELS} need a byte for every {MOST_PIXELS_PER_BYTE}"
-        )
-    if pixels > max(UNSUSPICIOUS_PIXELS, PIXELS_PER_BYTE * length):
-        raise WavdiffError(
-            f"{name}: too many pixels to be opened safely: {pixels} in a file of {length} bytes; more than "
-            f"{UNSUSPICIOUS_PIXELS} need a byte for every {PIXELS_PER_BYTE}"
-        )
+    for believed, per_byte in _BELIEVED:
+        if pixels > max(believed, per_byte * length):
+            raise WavdiffError(
+                f"{name}: too many pixels to be opened safely: {pixels} in a file of {length} bytes; more than "
+                f"{believed} need a byte for every {per_byte}"
+            )
 
 
 _lock = threading.Lock()

@@ -23,30 +23,18 @@ _LLOYD_ROUNDS = 4
 
 @dataclass(frozen=True)
 class Palette:
-    """At most 256 colours.
-
-    Attributes:
-        colours: uint8 (n, 3) RGB or (n, 4) RGBA.
-        has_alpha: whether pixels are compared with their opacity.
-    """
+    """At most 256 colours, uint8 (n, 3) RGB, or (n, 4) RGBA where opacity takes part."""
 
     colours: np.ndarray
-    has_alpha: bool
 
     def image(self, bands: np.ndarray) -> Image.Image:
-        """Give every pixel the nearest colour.
-
-        Args:
-            bands: uint8 (h, w, 1 to 4): gray or RGB, perhaps with opacity.
-
-        Returns:
-            A Pillow image of mode "P".
-        """
-        packed, inverse = np.unique(_packed(bands, self.has_alpha), return_inverse=True)
-        indices = _nearest(_seen(_unpacked(packed, self.has_alpha)), _seen(self.colours)).astype(np.uint8)
+        """Pixels uint8 (h, w, 1 to 4), gray or RGB, perhaps with opacity, as the nearest colours, in mode "P"."""
+        has_alpha = self.colours.shape[1] == 4
+        packed, inverse = np.unique(_packed(bands, has_alpha), return_inverse=True)
+        indices = _nearest(_seen(_unpacked(packed, has_alpha)), _seen(self.colours)).astype(np.uint8)
         image = Image.fromarray(indices[inverse].reshape(bands.shape[:2])).convert("P")
         image.putpalette(self.colours[:, :3].tobytes(), "RGB")
-        if self.has_alpha:
+        if has_alpha:
             opacity = self.colours[:, 3]
             hidden = np.flatnonzero(opacity == 0)
             # GIF needs the number of the one hidden colour; PNG takes that or the opacity of all.
@@ -57,14 +45,11 @@ class Palette:
 
 
 def choose_palette(strips: Iterable[np.ndarray], info: PictureInfo) -> Palette:
-    """Choose the colours of a picture.
+    """Choose the colours of a picture: its own, where there are at most 256.
 
     Args:
-        strips: its bands, uint8 (h, w, ``info.bands``), in parts.
+        strips: its bands, uint8 (h, w, `info.bands`), in parts.
         info: what the bands mean. In mode "PA" opacity has its own plane and takes no part.
-
-    Returns:
-        The colours; exactly those of the picture where there are at most 256.
     """
     has_alpha = info.has_alpha and info.mode != "PA"
     stride = max(1, int(np.ceil(np.sqrt(info.size[0] * info.size[1] / _SAMPLE_PIXELS))))
@@ -77,9 +62,9 @@ def choose_palette(strips: Iterable[np.ndarray], info: PictureInfo) -> Palette:
             exact = exact if len(exact) <= 256 else None
         samples.append(packed[::stride, ::stride].ravel())
     if exact is not None:
-        return Palette(_unpacked(exact, has_alpha), has_alpha)
+        return Palette(_unpacked(exact, has_alpha))
     values, counts = np.unique(np.concatenate(samples), return_counts=True)
-    return Palette(_divide(_unpacked(values, has_alpha), counts.astype(np.float64)), has_alpha)
+    return Palette(_divide(_unpacked(values, has_alpha), counts.astype(np.float64)))
 
 
 def _packed(bands: np.ndarray, has_alpha: bool) -> np.ndarray:
@@ -91,7 +76,7 @@ def _packed(bands: np.ndarray, has_alpha: bool) -> np.ndarray:
 
 
 def _unpacked(packed: np.ndarray, has_alpha: bool) -> np.ndarray:
-    """Undo :func:`_packed`: uint8 (n, 3) or (n, 4)."""
+    """The inverse of `_packed`: uint8 (n, 3) or (n, 4)."""
     channels = np.stack([packed >> shift for shift in (24, 16, 8, 0)], axis=-1).astype(np.uint8)
     return channels if has_alpha else channels[:, :3]
 
@@ -105,7 +90,7 @@ def _seen(colours: np.ndarray) -> np.ndarray:
 
 
 def _nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Give for each of the points (n, d) the index of the nearest of the centres (k, d)."""
+    """For each of the points (n, d) the index of the nearest of the centres (k, d)."""
     offsets = (centres * centres).sum(1) / 2
     nearest = np.empty(len(points), dtype=np.int64)
     for start in range(0, len(points), 2**14):
@@ -139,7 +124,7 @@ def _divide(colours: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _spread(points: np.ndarray, weights: np.ndarray) -> tuple[float, int, float]:
-    """Give a box's squared error along its longest axis, that axis, and the mean along it."""
+    """A box's squared error along its longest axis, that axis, and the mean along it."""
     mean = np.average(points, axis=0, weights=weights)
     errors = (weights[:, None] * (points - mean) ** 2).sum(0)
     axis = int(errors.argmax())

@@ -1,8 +1,8 @@
 """Pillow's modes to bands and back.
 
 Every mode becomes one of four layouts: gray or three colours, each with or without opacity; CMYK has a key beside its
-colours. On the way back the same mode comes out: one bit by comparison with a half, palettes by choosing one anew
-(:mod:`wavdiff.images.codecs.palette`), premultiplied modes by multiplying.
+colours. On the way back the same mode comes out: one bit by comparison with a half, palettes by choosing one anew,
+premultiplied modes by multiplying.
 """
 
 from dataclasses import replace
@@ -17,63 +17,50 @@ from wavdiff.system.errors import WavdiffError
 
 
 def from_pil(image: Image.Image) -> tuple[Planes, PictureInfo]:
-    """Turn a Pillow image into planes.
+    """Turn a Pillow image into planes, and what kind of image it was.
 
     Args:
         image: of any mode but "F" and "LAB". It is taken as it lies: an EXIF orientation is left alone, and so is the
             EXIF block.
 
-    Returns:
-        Its planes and what kind of image it was, for :func:`to_pil_like`.
-
     Raises:
         WavdiffError: floating-point pixels, gray values beyond 16 bits, or a mode that is not supported.
     """
     name = "the image"
-    info = describe(image, name).info
+    info = as_pillow_holds(describe(image, name).info)
     if image.mode.startswith("I"):
         info = replace(info, mode=image.mode, has_alpha=False)
-    elif info.bits == 16:  # in the file, but Pillow holds 8
-        info = replace(info, mode=info.mode.partition(";")[0], bits=8)
     block = image.info.get("exif")
     info = replace(info, size=(image.height, image.width), exif=block if isinstance(block, bytes) else None)
     return planes_from_bands(bands_from_image(image, info, name), info), info
 
 
 def to_pil_like(planes: Planes, info: PictureInfo) -> Image.Image:
-    """Turn planes into a Pillow image of the mode that another had.
+    """Turn planes of any size, limited to their range, into a Pillow image like another, or like a file.
 
-    Args:
-        planes: of any size; values outside their range are limited.
-        info: from :func:`from_pil` or of a file.
-
-    Returns:
-        An image of ``info.mode``, with profile, resolution and EXIF in its ``info``. Pillow has no 16-bit colour:
-        "RGB;16" becomes "RGB" and so on.
+    It has the mode, and in its `info` profile, resolution and EXIF. Pillow has no 16-bit colour: "RGB;16" becomes "RGB"
+    and so on.
 
     Raises:
-        WavdiffError: planes that do not fit ``info``, or that are not finite.
+        WavdiffError: planes that do not fit `info`, or that are not finite.
     """
-    if info.bits == 16 and not info.mode.startswith("I"):
-        info = replace(info, mode=info.mode.partition(";")[0], bits=8)
+    info = as_pillow_holds(info)
     bands = bands_from_planes(planes, info, "the image")
     image = image_from_bands(bands, info, choose_palette([bands], info) if info.mode in ("P", "PA") else None)
-    for key, value in (("icc_profile", info.icc_profile), ("dpi", info.dpi), ("exif", info.exif)):
-        if value is not None:
-            image.info[key] = value
+    notes = {"icc_profile": info.icc_profile, "dpi": info.dpi, "exif": info.exif}
+    image.info.update((key, value) for key, value in notes.items() if value is not None)
     return image
 
 
+def as_pillow_holds(info: PictureInfo) -> PictureInfo:
+    """A picture with 8 bits instead of 16 where Pillow has no such mode."""
+    if info.bits == 16 and not info.mode.startswith("I"):
+        return replace(info, mode=info.mode.partition(";")[0], bits=8)
+    return info
+
+
 def bands_from_image(image: Image.Image, info: PictureInfo, name: str) -> np.ndarray:
-    """Turn a Pillow image, or a part of it, into integers.
-
-    Args:
-        image: with the mode that it had when ``info`` was made.
-        info: its description.
-        name: what messages call it.
-
-    Returns:
-        (h, w, ``info.bands``) of ``info.dtype``.
+    """A Pillow image, or a part of it, of the mode that `info` tells, as integers (h, w, `info.bands`) of `info.dtype`.
 
     Raises:
         WavdiffError: gray values beyond 16 bits.
@@ -81,9 +68,8 @@ def bands_from_image(image: Image.Image, info: PictureInfo, name: str) -> np.nda
     if info.bits == 16:
         values = np.array(image)
         if values.min() < 0 or values.max() > 65535:
-            raise WavdiffError(
-                f"{name}: gray values must be within 16 bits, 0 to 65535, not {values.min()} to {values.max()}"
-            )
+            found = f"{values.min()} to {values.max()}"
+            raise WavdiffError(f"{name}: gray values must be within 16 bits, 0 to 65535, not {found}")
         return values.astype(np.uint16)[..., None]
     if info.has_key:
         return 255 - np.array(image)
@@ -99,15 +85,9 @@ def bands_from_image(image: Image.Image, info: PictureInfo, name: str) -> np.nda
 
 
 def image_from_bands(bands: np.ndarray, info: PictureInfo, palette: Palette | None = None) -> Image.Image:
-    """Turn integers into a Pillow image of ``info.mode``.
+    """Integers (h, w, `info.bands`) of `info.dtype` as a Pillow image of `info.mode`, which Pillow must have.
 
-    Args:
-        bands: (h, w, ``info.bands``) of ``info.dtype``.
-        info: what the bands mean. Of the modes of 16 bits only the gray ones ("I...") are possible.
-        palette: the palette, for modes "P" and "PA".
-
-    Returns:
-        The image.
+    Modes "P" and "PA" need a palette.
     """
     height, width = bands.shape[:2]
     mode = info.mode

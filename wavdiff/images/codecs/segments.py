@@ -4,6 +4,7 @@ PNG (W3C, section 5.3) is a list of chunks: length, name, content, checksum. JPE
 segments up to the first table: a mark, the length, content. TIFF 6.0 is a directory of entries that point to strips.
 """
 
+import shutil
 import struct
 from io import BytesIO
 from typing import IO, Any, BinaryIO
@@ -14,86 +15,44 @@ from wavdiff.images.picture import PictureInfo
 
 _PNG_START = 33  # behind the signature and the chunk IHDR
 _LONGEST_CHUNK = 2**24
+_LONGEST_HEAD = 2**16  # of what libvips encodes without profile and notes
 _JPEG_START = 2  # behind the mark SOI
 _WIDTH, _HEIGHT, _BITS, _OFFSETS, _ROWS, _COUNTS = 256, 257, 258, 273, 278, 279
 _EXIF, _GPS = 0x8769, 0x8825
 _LONG, _LONG8 = 4, 16
 
 
-class HeaderSplice:
-    """Passes an encoded picture on to a file and puts the segments of another in its head.
-
-    Args:
-        kind: "PNG" or "JPEG".
-        sample: a complete file of that format, whose segments are taken.
-        file: open for writing.
-    """
-
-    def __init__(self, kind: str, sample: bytes, file: BinaryIO) -> None:
-        self._file = file
-        self._kind = kind
-        self._start, self._find_end = (_PNG_START, _png_end) if kind == "PNG" else (_JPEG_START, _jpeg_end)
-        self._segments = sample[self._start : self._find_end(sample)]
-        self._head: bytearray | None = bytearray()
-
-    def write(self, content: Any) -> int:
-        """Take the next bytes of the encoded picture and give their number."""
-        if self._head is None:
-            self._file.write(content)
-        else:
-            self._head += content
-            self._pass_head(bytes(self._head))
-        return len(content)
-
-    def finish(self) -> None:
-        """Check that the head was complete.
-
-        Raises:
-            ValueError: the encoder stopped before any pixel.
-        """
-        if self._head is not None:
-            raise ValueError(f"the encoded {self._kind} has no pixels")
-
-    def _pass_head(self, head: bytes) -> None:
-        """Pass the head on as soon as it is complete, with the other segments in place of its own."""
-        end = self._find_end(head)
-        if end is not None:
-            self._head = None
-            self._file.write(head[: self._start] + self._segments + head[end:])
+def splice(kind: str, sample: bytes, encoded: BinaryIO, file: BinaryIO) -> None:
+    """Copy an encoded PNG or JPEG picture, with the segments of a sample file of that kind in place of its own."""
+    start, find_end = (_PNG_START, _png_end) if kind == "PNG" else (_JPEG_START, _jpeg_end)
+    encoded.seek(0)
+    head = encoded.read(_LONGEST_HEAD)
+    file.write(head[:start] + sample[start : find_end(sample)] + head[find_end(head) :])
+    shutil.copyfileobj(encoded, file, 2**20)
 
 
-def _png_end(content: bytes) -> int | None:
-    """Find where the pixels of a PNG file begin, or None where that is not among the bytes given."""
+def _png_end(content: bytes) -> int:
+    """Where the pixels of a PNG file begin."""
     place = _PNG_START
-    while len(content) >= place + 8:
+    while True:
         length, name = struct.unpack_from(">L4s", content, place)
         if name == b"IDAT":
             return place
         place += 12 + length
-    return None
 
 
-def _jpeg_end(content: bytes) -> int | None:
-    """Find where the application segments and comments of a JPEG file end, or None as above."""
+def _jpeg_end(content: bytes) -> int:
+    """Where the application segments and comments of a JPEG file end."""
     place = _JPEG_START
-    while len(content) >= place + 4:
+    while True:
         mark, length = struct.unpack_from(">HH", content, place)
         if not (0xFFE0 <= mark <= 0xFFEF or mark == 0xFFFE):
             return place
         place += 2 + length
-    return None
 
 
 def png_chunks(file: IO[bytes], names: tuple[bytes, ...]) -> dict[bytes, bytes]:
-    """Read chunks of a PNG file, wherever they stand, passing over all others.
-
-    Args:
-        file: the file, whose position is kept.
-        names: of the chunks to be read.
-
-    Returns:
-        Name -> content, of those that are there.
-    """
+    """Name -> content of chunks of a PNG file, of those that are there, wherever they stand; `file` keeps its place."""
     found = {}
     kept, place = file.tell(), 8
     while True:
@@ -110,16 +69,13 @@ def png_chunks(file: IO[bytes], names: tuple[bytes, ...]) -> dict[bytes, bytes]:
 
 
 def tiff_head(sample: bytes, info: PictureInfo, size: tuple[int, int], row_bytes: int) -> bytes:
-    """Write all of a TIFF file that stands before its pixels: one strip after the other, not compressed.
+    """All of a TIFF file that stands before its pixels; as BigTIFF where it is too long for 32-bit places.
 
     Args:
         sample: a small TIFF file whose tags are taken over.
         info: the picture; its bits per sample replace those of the sample.
         size: (height, width) in pixels.
-        row_bytes: bytes in a row of pixels, which follow little-endian.
-
-    Returns:
-        The head; as BigTIFF where the file is too long for 32-bit places.
+        row_bytes: bytes in a row of pixels, which follow little-endian, one strip after the other, not compressed.
     """
     height, width = size
     is_big = height * row_bytes > 2**32 - 2**24

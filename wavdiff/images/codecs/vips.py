@@ -7,17 +7,15 @@ PNG files are compressed at level 3 with the best filter for each row: on photog
 6, and four times as fast.
 """
 
-import io
 import os
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from wavdiff.images.codecs.opening import one_line
-from wavdiff.images.codecs.segments import HeaderSplice, tiff_head
-from wavdiff.images.disk_array import Spool
+from wavdiff.images.disk_array import DiskArray
 from wavdiff.images.picture import PictureInfo
 from wavdiff.system.errors import WavdiffError
 
@@ -27,14 +25,12 @@ _ALL_FILTERS = 0xF8  # of PNG, the best for each row
 _TYPES = {8: "uchar", 16: "ushort"}
 
 
-def decode_rows(file: BinaryIO, info: PictureInfo, spool: Spool, name: str) -> None:
+def decode_rows(file: BinaryIO, info: PictureInfo, spool: DiskArray, name: str) -> None:
     """Decode a PNG, JPEG or TIFF file of plain samples.
 
     Args:
         file: the file, with a descriptor.
-        info: its description.
-        spool: of the size that the picture has in the file; it is filled.
-        name: what messages call it.
+        spool: filled; of the size that the picture has in the file.
 
     Raises:
         WavdiffError: the pixels are damaged, or the temporary file cannot be written.
@@ -53,39 +49,42 @@ def decode_rows(file: BinaryIO, info: PictureInfo, spool: Spool, name: str) -> N
         if found != expected:
             raise WavdiffError(f"{name}: damaged image: its header promises {expected}, its pixels are {found}")
         region = pyvips.Region.new(picture)
-        for top, bottom in spool.strips():
-            content = region.fetch(0, top, width, bottom - top)
-            bands = np.frombuffer(content, dtype=spool.dtype).reshape(bottom - top, width, spool.bands)
-            if info.has_key:
-                bands = info.maximum - bands
-            spool.write(top, 0, bands)
+        for strip in spool.strips():
+            content = region.fetch(0, strip.top, width, strip.height)
+            bands = np.frombuffer(content, dtype=spool.dtype).reshape(strip.height, width, spool.bands)
+            spool.write(strip, info.maximum - bands if info.has_key else bands)
     except pyvips.Error as error:
         raise WavdiffError(f"{name}: damaged image: {one_line(error)}") from error
 
 
-def encode_rows(spool: Spool, info: PictureInfo, sample: bytes, tiff: bytes, file: BinaryIO, name: str) -> None:
-    """Encode a PNG or JPEG file.
+def encode_rows(pixels: BinaryIO, info: PictureInfo, file: BinaryIO, name: str) -> None:
+    """Encode a PNG or JPEG file without profile and notes.
 
     Args:
-        spool: the bands of the picture.
-        info: what they mean; its format is "PNG" or "JPEG".
-        sample: a small file of that format, whose segments around the pixels are taken over.
-        tiff: a small TIFF file of the same kind of pixels, in whose form libvips is given them.
-        file: open for writing.
-        name: what messages call it.
+        pixels: the picture as an uncompressed TIFF file, at its start. It is read through Python, so that the keyboard
+            interrupts.
+        file: open for writing, with a descriptor.
 
     Raises:
         WavdiffError: libvips cannot write the picture.
-        OSError: the disk is full.
     """
     pyvips = _vips()
-    splice = HeaderSplice(str(info.format), sample, file)
-    pixels = SpoolFile(spool, info, tiff_head(tiff, info, spool.size, spool.row_bytes))
-    calls = _Calls()
-    source, target = pyvips.SourceCustom(), pyvips.TargetCustom()
-    source.signal_connect("read", calls.guarded(pixels.readinto))
-    source.signal_connect("seek", calls.guarded(pixels.seek))
-    target.signal_connect("write", calls.guarded(splice.write))
+    failures: list[BaseException] = []  # an exception cannot pass through libvips
+
+    def guarded(function: Callable[..., int]) -> Callable[..., int]:
+        def call(*arguments: Any) -> int:
+            try:
+                return -1 if failures else function(*arguments)
+            except BaseException as error:
+                failures.append(error)
+                return -1
+
+        return call
+
+    source = pyvips.SourceCustom()
+    source.signal_connect("read", guarded(pixels.readinto))  # type: ignore[attr-defined]
+    source.signal_connect("seek", guarded(pixels.seek))
+    target = pyvips.Target.new_to_descriptor(file.fileno())
     try:
         picture = pyvips.Image.tiffload_source(source, **_STRICT)
         if info.format == "PNG":
@@ -93,64 +92,9 @@ def encode_rows(spool: Spool, info: PictureInfo, sample: bytes, tiff: bytes, fil
         else:
             picture.jpegsave_target(target, Q=95, subsample_mode="off", keep="none")
     except pyvips.Error as error:
-        if calls.error is not None:
-            raise calls.error from None
+        if failures:
+            raise failures[0] from None
         raise WavdiffError(f"{name}: the picture cannot be written: {one_line(error)}") from error
-    splice.finish()
-
-
-def stored_bytes(bands: np.ndarray, info: PictureInfo, order: Literal["<", ">"]) -> bytes:
-    """Give bands as a file stores them: ink rather than light, in byte order "<" or ">"."""
-    values = info.maximum - bands if info.has_key else bands
-    return values.astype(values.dtype.newbyteorder(order), copy=False).tobytes()
-
-
-class SpoolFile(io.RawIOBase):
-    """A TIFF file that is not there: a head, then the rows of a spool. For reading.
-
-    Args:
-        spool: the bands of the picture.
-        info: what they mean.
-        head: from :func:`wavdiff.images.codecs.segments.tiff_head`.
-    """
-
-    def __init__(self, spool: Spool, info: PictureInfo, head: bytes) -> None:
-        self._spool = spool
-        self._info = info
-        self._head = head
-        self._place = 0
-        self._length = len(head) + spool.size[0] * spool.row_bytes
-
-    def readable(self) -> bool:
-        """Tell that it can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Tell that it can seek."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move, as files do."""
-        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._length}[whence]
-        return self._place
-
-    def readinto(self, buffer: Any) -> int:
-        """Read, as files do."""
-        content = self._content(self._place, min(self._place + len(buffer), self._length))
-        buffer[: len(content)] = content
-        self._place += len(content)
-        return len(content)
-
-    def _content(self, start: int, end: int) -> bytes:
-        if start >= end:
-            return b""
-        if start < len(self._head):
-            return self._head[start:end]
-        start, end = start - len(self._head), end - len(self._head)
-        top, bottom = start // self._spool.row_bytes, -(-end // self._spool.row_bytes)
-        bands = self._spool.read(top, bottom, 0, self._spool.size[1])
-        skipped = top * self._spool.row_bytes
-        return stored_bytes(bands, self._info, "<")[start - skipped : end - skipped]
 
 
 def _vips() -> ModuleType:
@@ -159,20 +103,3 @@ def _vips() -> ModuleType:
     pyvips.concurrency_set(1)
     pyvips.cache_set_max(0)
     return pyvips
-
-
-class _Calls:
-    """Keeps what goes wrong in functions that libvips calls; an exception cannot pass through it."""
-
-    def __init__(self) -> None:
-        self.error: BaseException | None = None
-
-    def guarded(self, function: Callable[..., int]) -> Callable[..., int]:
-        def call(*arguments: Any) -> int:
-            try:
-                return -1 if self.error is not None else function(*arguments)
-            except BaseException as error:  # an interruption by the keyboard, too
-                self.error = error
-                return -1
-
-        return call
