@@ -11,8 +11,6 @@ import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8  # <malloc.h>
-
-
 HEAP_STEP = 256 * 2**20
 
 

@@ -28,11 +28,7 @@ class _Short(reprlib.Repr):
 
 
 _SHORT = _Short()
-
-
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxtuple = 3, 8, 8, 8
-
-
 _SHORT.maxstring = _SHORT.maxother = 120
 
 
