@@ -261,6 +261,7 @@ class Restorer:
     def __init__(self) -> None:
         self.requests: list[Any] = []
         self.formats: list[str | None] = []
+        self.precisions: list[str | None] = []
         self.interrupt_at: str | None = None
 
     def planned_outputs(self, target: Path, request: Any) -> list[Path]:
@@ -271,6 +272,7 @@ class Restorer:
     ) -> Any:
         self.requests.append(request)
         self.formats.append(format)
+        self.precisions.append(os.environ.get("WAVDIFF_PRECISION"))
         text = source.read_bytes() if isinstance(source, Path) else source.read()
         progress(1, 2)
         if isinstance(source, Path) and source.name == self.interrupt_at:
@@ -420,6 +422,22 @@ def test_variants_are_files_of_their_own_seeds(cli: Cli, desk: Path, restorer: R
     assert [request.seed for request in restorer.requests] == [11, 12, 13]
     outcome = cli("upscale", "a.png", "--mode", "sample", "--n", 4, "--seed", 11)
     assert outcome.code == 1 and "exists" in outcome.err and "failed" not in outcome.err
+
+
+def test_a_precision_holds_for_the_command(
+    cli: Cli, desk: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAVDIFF_PRECISION", "auto")
+    touch(desk, "a.png")
+    for verb in ("denoise", "upscale"):
+        assert cli(verb, "a.png", "--precision", "float32", "-o", f"{verb}.png").code == 0
+        assert cli(verb, "a.png", "-o", f"{verb}2.png").code == 0
+    assert restorer.precisions == ["float32", "auto"] * 2
+    monkeypatch.setenv("WAVDIFF_PRECISION", "double")
+    refused = cli("denoise", "a.png")
+    assert refused.code == 1 and refused.err == (
+        "wavdiff: WAVDIFF_PRECISION must be one of auto, float32, bf16, got 'double'\n"
+    )
 
 
 def test_a_dry_run_writes_nothing(cli: Cli, desk: Path, restorer: Restorer) -> None:

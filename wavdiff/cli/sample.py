@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from wavdiff.cli.options import LARGEST_SEED, MOST_STEPS, ModelOption, check_number, noise_level, whole_numbers
+from wavdiff.cli.options import LARGEST_SEED, MOST_STEPS, PrecisionOption, check_number, noise_level, whole_numbers
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 
 if TYPE_CHECKING:
     from wavdiff.models.cascade.ascent import Ascent
 
-
 MOST_IMAGES = 10**6
-
-
 LARGEST_SIDE = 4096
 
 
 def sample(
     n: Annotated[int, typer.Option("--n", help="Number of images.")] = 64,
     seed: Annotated[int, typer.Option(help="Image k is drawn from SEED + k.")] = 0,
-    model: ModelOption = "faces",
+    model: Annotated[str, typer.Option(help="A shipped model (photos, faces, fashion) or a folder.")] = "faces",
     out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("samples"),
     steps: Annotated[
         str | None, typer.Option(help="Rungs of the ladders: one number, or LOW,DETAILS; default the model's.")
@@ -64,6 +62,7 @@ def sample(
     show_scales: Annotated[bool, typer.Option("--show-scales", help="Write the walk from coarse to fine.")] = False,
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, default the model's.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images at once; changes no image.")] = 64,
+    precision: PrecisionOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Draw all images again and replace what is there.")
     ] = False,
@@ -91,13 +90,14 @@ def sample(
         seeds=tuple(range(seed, seed + n)),
         low_seed=low_seed,
         size=_size(size),
-        steps=_steps(steps),
+        steps=_steps(steps) or (None, None),
         solver=None if ascents else solver,
         correctors=corrected,
         ascents=ascents,
         lowpass_range=_range(lowpass_range),
         stop_scale=stop_scale,
         batch_size=batch_size,
+        precision=precision,
     )
     keep_freed_memory()
     drawn = write_samples(request, out, show_scales=show_scales, overwrite=overwrite)
@@ -106,14 +106,19 @@ def sample(
         typer.echo(f"{n} images{before}, {out / 'sheet.png'} and {out / 'sample.json'}")
 
 
-def _steps(text: str | None) -> tuple[int | None, int | None]:
+def _two_numbers(option: str, least: int, example: str, text: str | None) -> tuple[int, int] | None:
+    """LOW,DETAILS, or one number for both."""
     if text is None:
-        return None, None
+        return None
     numbers = whole_numbers(text)
-    if not numbers or len(numbers) > 2 or min(numbers) < 1:
-        raise WavdiffError(f"--steps is a number of at least 1, or two as in 24,10, got {shown(text)}")
-    check_number("--steps", max(numbers), 1, MOST_STEPS)
+    if not numbers or len(numbers) > 2 or min(numbers) < least:
+        raise WavdiffError(f"{option} is a number of at least {least}, or two as in {example}, got {shown(text)}")
+    check_number(option, max(numbers), least, MOST_STEPS)
     return numbers[0], numbers[-1]
+
+
+_steps = partial(_two_numbers, "--steps", 1, "24,10")
+_correctors = partial(_two_numbers, "--correctors", 0, "3,0")
 
 
 def _ascents(numbers: dict[str, str | None], step_size: str | None, solver: str | None) -> tuple[Ascent, Ascent] | None:
@@ -158,16 +163,6 @@ def _range(text: str | None) -> tuple[float, float] | Literal["model"] | None:
     limits = [noise_level(part, "--range") for part in text.split(",")]
     check_range(limits, "--range")
     return limits[0], limits[1]
-
-
-def _correctors(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    numbers = whole_numbers(text)
-    if not numbers or len(numbers) > 2:
-        raise WavdiffError(f"--correctors is a number of at least 0, or two as in 3,0, got {shown(text)}")
-    check_number("--correctors", max(numbers), 0, MOST_STEPS)
-    return numbers[0], numbers[-1]
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-import typer
-
-from wavdiff import batch
+from wavdiff.batch.jobs import Job, OutputNaming, check_jobs, leave_out_finished, name_outputs, plan_jobs, share_jobs
+from wavdiff.batch.report import BatchReport, batch_report, write_line
+from wavdiff.batch.run import Restore, TileProgress, run_jobs
+from wavdiff.batch.sources import Found, Problem, Source, find_sources, names_many
+from wavdiff.system.devices import chosen_precision, computing_in
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.processes import Processes, join_processes
 
@@ -19,13 +20,12 @@ if TYPE_CHECKING:
     from wavdiff.models.cascade.model import WaveletCascade
     from wavdiff.restoration import RestorationRequest, RestorationResult
 
-
 STREAM = "-"
 
 
 @dataclass(frozen=True)
 class FileOptions:
-    """What the user says about files.
+    """What the user says about files, and about the model for all of them.
 
     Attributes:
         out: a file, a folder, "-" for standard output, or None for beside the input.
@@ -35,6 +35,7 @@ class FileOptions:
         skip_existing: whether to leave out what an earlier run has finished.
         dry_run: only say what would be done.
         model: a shipped model or a folder, or None for the default.
+        precision: see `computing_in`.
     """
 
     out: str | None
@@ -44,6 +45,7 @@ class FileOptions:
     skip_existing: bool
     dry_run: bool
     model: str | None
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,20 @@ class Files:
         from_stdin, to_stdout: whether a stream takes the place of a file.
     """
 
-    found: batch.Found
-    naming: batch.OutputNaming
+    found: Found
+    naming: OutputNaming
     from_stdin: bool = False
     to_stdout: bool = False
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """What all processes agree on: jobs of each, why files have none, what was passed over, and how many files."""
+
+    shares: list[list[Job]]
+    problems: list[Problem]
+    notes: list[str]
+    count: int
 
 
 def find_files(inputs: Sequence[str], options: FileOptions, default_suffix: str) -> Files:
@@ -78,27 +90,27 @@ def find_files(inputs: Sequence[str], options: FileOptions, default_suffix: str)
         raise WavdiffError("--overwrite and --skip-existing contradict each other; give one of them")
     if from_stdin and len(inputs) > 1:
         raise WavdiffError(f"- (standard input) must be the only input, got {len(inputs)} inputs")
-    many = not from_stdin and batch.names_many(inputs)
+    many = not from_stdin and names_many(inputs)
     to_stdout = options.out == STREAM or (from_stdin and options.out is None)
     if to_stdout and many:
         raise WavdiffError("--out - (standard output) takes one picture; several inputs need a folder")
     if to_stdout and options.suffix is not None:
         raise WavdiffError(f"--suffix has no meaning with standard output, got {options.suffix!r}")
     out = None if to_stdout else options.out
-    naming = batch.name_outputs(out, many, default_suffix, options.suffix, options.extension)
+    naming = name_outputs(out, many, default_suffix, options.suffix, options.extension)
     if from_stdin and naming.folder is not None:
         raise WavdiffError(f"--out must be a file for standard input, got the folder {naming.folder}")
     if from_stdin and sys.stdin.isatty():
         raise WavdiffError("- (standard input) is a terminal; pipe a picture into it or name a file")
     if to_stdout and sys.stdout.isatty() and not options.dry_run:
         raise WavdiffError("standard output is a terminal; give --out FILE or pipe it into another program")
-    found = batch.Found() if from_stdin else batch.find_sources(inputs, naming.result_suffix, naming.folder)
+    found = Found() if from_stdin else find_sources(inputs, naming.result_suffix, naming.folder)
     if not from_stdin and not found.sources and len(found.problems) == 1 and not found.notes:
         raise WavdiffError(f"{found.problems[0].name}: {found.problems[0].reason}")
     return Files(found, naming, from_stdin, to_stdout)
 
 
-def restore_files(files: Files, options: FileOptions, request: RestorationRequest, variants: int = 1) -> None:
+def restore_files(files: Files, options: FileOptions, request: RestorationRequest, variants: int = 1) -> int:
     """Plan all results, check them, and compute them.
 
     Args:
@@ -107,73 +119,42 @@ def restore_files(files: Files, options: FileOptions, request: RestorationReques
         request: what to do with each picture.
         variants: results for each picture, drawn from `request.seed` + 0, 1, ...
 
+    Returns:
+        The number of files that failed, in all processes together.
+
     Raises:
         WavdiffError: anything that concerns all files, such as a model that is not there.
-        typer.Exit: status 1, where a file failed.
     """
     processes = join_processes()
     if processes.count > 1 and (files.from_stdin or files.to_stdout):
         raise WavdiffError(f"standard input and output are for one process, got {processes.count}; name files")
-    todo = processes.from_main(lambda: _prepare(files, options, request, variants, processes.count))
-    share = todo.shares[processes.index]
-    cascade = _load(options.model, request, processes) if any(todo.shares) else None
-    failed: set[str] = set()
-    shown = 0 if options.dry_run else len(share)
-    with batch.batch_report(shown, lines_only=processes.count > 1) as report:
-        if processes.is_main:
-            for note in todo.notes:
-                report.say(note)
-            for problem in todo.problems:
-                report.problem(problem.name, problem.reason)
-        failed.update(problem.name for problem in todo.problems)
-        if options.dry_run:
-            failed |= _describe(share, request, report)
-        elif cascade is not None:
-            failed |= batch.run_jobs(share, _restorer(cascade, files, options, request), report)
-    failed = set().union(*processes.gather(failed))
-    if failed:
-        if todo.count > 1 and processes.is_main:
-            typer.echo(f"wavdiff: {len(failed)} of {todo.count} failed", err=True)
-        raise typer.Exit(1)
-
-
-@dataclass(frozen=True)
-class _Todo:
-    """What all processes agree on.
-
-    Attributes:
-        shares: the jobs of each process.
-        problems: why files have no job.
-        notes: what was passed over.
-        count: number of files that were named.
-    """
-
-    shares: list[list[batch.Job]]
-    problems: list[batch.Problem]
-    notes: list[str]
-    count: int
+    with computing_in(options.precision):
+        todo = processes.from_main(lambda: _prepare(files, options, request, variants, processes.count))
+        failed = set().union(*processes.gather(_restore_share(todo, files, options, request, processes)))
+    if failed and todo.count > 1 and processes.is_main:
+        print(f"wavdiff: {len(failed)} of {todo.count} failed", file=sys.stderr)
+    return len(failed)
 
 
 def _prepare(files: Files, options: FileOptions, request: RestorationRequest, variants: int, processes: int) -> _Todo:
     """Plan all results, check them, and share those that are to be computed."""
     jobs, problems = _plan(files, request, variants)
     # A result of which a part is there is made again, or it would be in the way of every later run.
-    ready, hindered = batch.check_jobs(jobs, options.overwrite or options.skip_existing)
+    ready, hindered = check_jobs(jobs, options.overwrite or options.skip_existing)
     problems = [*files.found.problems, *problems, *hindered]
     count = len({job.name for job in jobs} | {problem.name for problem in problems})
     notes = list(files.found.notes)
     if options.skip_existing:
-        missing = batch.leave_out_finished(ready)
+        missing = leave_out_finished(ready)
         if len(missing) < len(ready):
             notes.append(f"{len(ready) - len(missing)} of {len(ready)} results are there already")
         ready = missing
     # A dry run is described by one process.
-    return _Todo(
-        batch.share_jobs(ready, 1 if options.dry_run else processes) + [[]] * processes, problems, notes, count
-    )
+    shares = share_jobs(ready, 1 if options.dry_run else processes)
+    return _Todo(shares + [[]] * processes, problems, notes, count)
 
 
-def _plan(files: Files, request: RestorationRequest, variants: int) -> tuple[list[batch.Job], list[batch.Problem]]:
+def _plan(files: Files, request: RestorationRequest, variants: int) -> tuple[list[Job], list[Problem]]:
     from wavdiff.restoration import planned_outputs
 
     def outputs(target: Path) -> list[Path]:
@@ -182,20 +163,40 @@ def _plan(files: Files, request: RestorationRequest, variants: int) -> tuple[lis
     if files.to_stdout:
         if variants > 1 or len(outputs(Path("picture.png"))) > 1:
             raise WavdiffError("several results cannot go to standard output; give --out FILE")
-        paths: list[Path | None] = [None] if files.from_stdin else [source.path for source in files.found.sources]
-        return [batch.Job(path, None) for path in paths], []
+        paths = [None] if files.from_stdin else [source.path for source in files.found.sources]
+        return [Job(path, None) for path in paths], []
     names = [""] if variants == 1 else [f"_{request.seed + draw:06d}" for draw in range(variants)]
     if not files.from_stdin:
-        return batch.plan_jobs(files.found.sources, files.naming, outputs, names)
-    nowhere = batch.Source(Path("stdin"), Path())
-    jobs, problems = batch.plan_jobs([nowhere], files.naming, outputs, names)
-    return [dataclasses.replace(job, source=None) for job in jobs], problems
+        return plan_jobs(files.found.sources, files.naming, outputs, names)
+    jobs, problems = plan_jobs([Source(Path("stdin"), Path())], files.naming, outputs, names)
+    return [replace(job, source=None) for job in jobs], problems
+
+
+def _restore_share(
+    todo: _Todo, files: Files, options: FileOptions, request: RestorationRequest, processes: Processes
+) -> set[str]:
+    """Do, or describe, what is this process's; returns the files that failed here, and those without a job."""
+    share = todo.shares[processes.index]
+    cascade = _load(options.model, request, processes) if any(todo.shares) else None
+    failed = {problem.name for problem in todo.problems}
+    with batch_report(0 if options.dry_run else len(share), lines_only=processes.count > 1) as report:
+        if processes.is_main:
+            for note in todo.notes:
+                report.say(note)
+            for problem in todo.problems:
+                report.problem(problem.name, problem.reason)
+        if options.dry_run:
+            return failed | _describe(share, request, report)
+        if cascade is not None:
+            failed |= run_jobs(share, _restorer(cascade, files, options, request), report)
+    return failed
 
 
 def _load(model: str | None, request: RestorationRequest, processes: Processes) -> WaveletCascade:
-    """The model, after a check that it can do what is asked."""
+    """The model, after a check that it and the device can do what is asked."""
     from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL, load_cascade
 
+    chosen_precision(processes.device)
     cascade = load_cascade(model or DEFAULT_RESTORATION_MODEL, processes.device)
     if request.verb == "upscale":
         cascade.scales_of(request.factor)
@@ -204,21 +205,19 @@ def _load(model: str | None, request: RestorationRequest, processes: Processes) 
     return cascade
 
 
-def _restorer(
-    cascade: WaveletCascade, files: Files, options: FileOptions, request: RestorationRequest
-) -> batch.Restore:
+def _restorer(cascade: WaveletCascade, files: Files, options: FileOptions, request: RestorationRequest) -> Restore:
     from wavdiff.restoration import restore_file
 
     extension = files.naming.extension if files.to_stdout else None
 
     def restore(
-        job: batch.Job, source: Path | BinaryIO, target: Path | BinaryIO, progress: batch.TileProgress
+        job: Job, source: Path | BinaryIO, target: Path | BinaryIO, progress: TileProgress
     ) -> RestorationResult:
         return restore_file(
             cascade,
             source,
             target,
-            dataclasses.replace(request, seed=request.seed + job.draw),
+            replace(request, seed=request.seed + job.draw),
             format=extension and extension[1:],
             overwrite=options.overwrite or options.skip_existing,
             progress=progress,
@@ -227,17 +226,17 @@ def _restorer(
     return restore
 
 
-def _describe(jobs: Sequence[batch.Job], request: RestorationRequest, report: batch.BatchReport) -> set[str]:
+def _describe(jobs: Sequence[Job], request: RestorationRequest, report: BatchReport) -> set[str]:
     """Print what would be written; returns the files for which that is not possible."""
     from wavdiff.images import check_picture_path, read_info
 
     failed: set[str] = set()
+    factor = request.factor if request.verb == "upscale" else 1
     for job in jobs:
         sizes = ""
         if job.source is not None:
             try:
                 info = read_info(job.source)
-                factor = request.factor if request.verb == "upscale" else 1
                 size = (info.size[0] * factor, info.size[1] * factor)
                 for note in check_picture_path(job.target, info, size) if job.target is not None else ():
                     report.say(note)
@@ -246,7 +245,7 @@ def _describe(jobs: Sequence[batch.Job], request: RestorationRequest, report: ba
                 failed.add(job.name)
                 continue
             sizes = f"  {info.size[1]}x{info.size[0]} {info.mode} -> {size[1]}x{size[0]}"
-        typer.echo(f"{job.name} -> {job.target_name}{sizes}")
+        write_line(f"{job.name} -> {job.target_name}{sizes}")
         for path in job.outputs[1:]:
-            typer.echo(f"{job.name} -> {path}")
+            write_line(f"{job.name} -> {path}")
     return failed
