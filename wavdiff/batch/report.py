@@ -23,13 +23,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class BatchReport:
-    """Says how far a command is; made by `batch_report`.
-
-    Args:
-        count: results that will be computed.
-        console: on stderr.
-        progress: the bars, shown on a terminal only.
-    """
+    """Says how far a command with `count` results is; made by `batch_report`."""
 
     def __init__(self, count: int, console: Console, progress: Progress) -> None:
         self.count, self.finished = count, 0
@@ -106,23 +100,16 @@ def batch_report(count: int, *, lines_only: bool = False, remaining: bool = Fals
         lines_only: plain lines on a terminal as well, where bars of several processes would overwrite each other.
         remaining: show the time that is left, not the time that has passed.
     """
+    from rich import progress as rich_progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
     console = Console(stderr=True, force_terminal=False if lines_only else None)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn() if remaining else TimeElapsedColumn(),
+    with rich_progress.Progress(
+        "{task.description}",
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        "{task.fields[speed]}",
+        rich_progress.TimeRemainingColumn() if remaining else rich_progress.TimeElapsedColumn(),
         console=console,
         disable=not console.is_terminal,
         transient=True,

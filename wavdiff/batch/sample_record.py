@@ -64,12 +64,7 @@ def image_name(seed: int) -> str:
 
 
 def begin(request: SamplingRequest, cascade: WaveletCascade, out: Path, show_scales: bool, overwrite: bool) -> Plan:
-    """Look at what `out` holds, and write the record of an unfinished run if something is missing.
-
-    Args:
-        request, cascade, out: what to draw, with which model, and the folder.
-        show_scales: whether the walk is wanted.
-        overwrite: whether to draw all images again, whatever there is.
+    """Look at what `out` holds, and write the record of an unfinished run if something is missing; see `write_samples`.
 
     Raises:
         WavdiffError: `out` is a file; or it holds images of another request, or of none that is known, and `overwrite`

@@ -61,7 +61,7 @@ def refuse_given(options: dict[str, bool], why: str) -> None:
     """Refuse an option that was given and has no effect, rather than pass it over; `why` may hold its {option}."""
     for option, is_given in options.items():
         if is_given:
-            raise WavdiffError(f"{option} {why.format(option=option)}")
+            raise WavdiffError(f"{option} {why.replace('{option}', option)}")
 
 
 def memory_bytes(text: str) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from wavdiff.batch.pictures import FileOptions, find_files, restore_files
+from wavdiff.batch.pictures import FileOptions, PictureBatch, find_files
 from wavdiff.cli.options import LARGEST_SEED, MOST_DRAWS, MOST_STEPS, PrecisionOption, check_number, memory_bytes
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
@@ -129,9 +129,9 @@ class PictureOptions:
         """
         self.check_draws(draws_one, draw_flag)
         memory = memory_bytes(self.memory)
-        how = (self.out, self.suffix, self.ext, self.overwrite, self.skip_existing, self.dry_run)
-        options = FileOptions(*how, self.model, self.precision)
-        files = find_files(self.inputs, options, default_suffix)
+        where = (self.inputs, self.out, self.suffix, self.ext, self.overwrite, self.skip_existing, self.dry_run)
+        options = FileOptions(*where, self.model, self.precision)
+        found, naming = find_files(options, default_suffix)
         from wavdiff.restoration import RestorationRequest
 
         if self.colour not in ("channels", "luma"):
@@ -148,7 +148,7 @@ class PictureOptions:
             colour="luma" if self.colour == "luma" else "channels",
             **own,
         )
-        if restore_files(files, options, request, variants):
+        if PictureBatch(options, found, naming, request, variants).run():
             raise typer.Exit(1)
 
 
@@ -161,26 +161,21 @@ def picture_command(suffix_help: str, seed_help: str) -> Callable[[Callable[...,
     hints = get_type_hints(PictureOptions, include_extras=True)
     hints["suffix"] = Annotated[str | None, typer.Option(metavar="TEXT", help=suffix_help)]
     hints["seed"] = Annotated[int, typer.Option(help=seed_help)]
-    shared = {
-        name: parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+    shared = [
+        parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
         for name, parameter in inspect.signature(PictureOptions).parameters.items()
-    }
+    ]
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
-        own = dict(list(inspect.signature(verb, eval_str=True).parameters.items())[1:])
+        _, *own = inspect.signature(verb, eval_str=True).parameters.values()
 
         @functools.wraps(verb)
         def command(**given: Any) -> None:
-            verb(PictureOptions(**{name: given.pop(name) for name in shared}), **given)
+            verb(PictureOptions(**{option.name: given.pop(option.name) for option in shared}), **given)
 
-        parameters = [
-            shared["inputs"],
-            *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own.values()),
-            *(parameter for name, parameter in shared.items() if name != "inputs"),
-        ]
         typed: Any = command  # Typer reads both
-        typed.__signature__ = inspect.Signature(parameters)
-        typed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        typed.__signature__ = inspect.Signature([*own, *shared])
+        typed.__annotations__ = {option.name: option.annotation for option in (*own, *shared)}
         return command
 
     return decorate

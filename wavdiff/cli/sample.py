@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from wavdiff.cli.options import LARGEST_SEED, MOST_STEPS, PrecisionOption, check_number, noise_level, whole_numbers
+from wavdiff.cli.options import (
+    LARGEST_SEED,
+    MOST_STEPS,
+    PrecisionOption,
+    check_number,
+    noise_level,
+    refuse_given,
+    whole_numbers,
+)
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 
@@ -79,7 +87,8 @@ def sample(
     check_number("--batch-size", batch_size, 1, MOST_IMAGES)
     check_number("--seed", seed, 0, LARGEST_SEED)
     check_number("--low-seed", low_seed, 0, LARGEST_SEED)
-    ascents = _ascents({"beta": beta, "h0": h0, "sigma_0": sigma_0, "sigma_l": sigma_l}, step_size, solver)
+    of_ascents = {"--beta": beta, "--h0": h0, "--sigma-0": sigma_0, "--sigma-l": sigma_l, "--step-size": step_size}
+    ascents = _ascents(of_ascents, solver)
     if ascents is not None and steps is not None:
         raise WavdiffError(f"--steps: the images decide the steps of --solver ascent, got {shown(steps)}")
     corrected = _correctors(correctors)
@@ -121,36 +130,32 @@ _steps = partial(_two_numbers, "--steps", 1, "24,10")
 _correctors = partial(_two_numbers, "--correctors", 0, "3,0")
 
 
-def _ascents(numbers: dict[str, str | None], step_size: str | None, solver: str | None) -> tuple[Ascent, Ascent] | None:
+def _ascents(texts: dict[str, str | None], solver: str | None) -> tuple[Ascent, Ascent] | None:
     """(low-pass, details) of `--solver ascent`, or None for another solver."""
     from wavdiff.models.cascade.ascent import DETAIL_ASCENT, LOWPASS_ASCENT
 
-    given: dict[str, list[Any]] = {}
-    for name, text in numbers.items():
-        option = f"--{name.replace('_', '-')}"
-        if text is not None:
-            given[name] = _pair(option, [noise_level(part, option) for part in text.split(",")], text)
-    if step_size is not None:
-        words = step_size.split(",")
-        if not all(word in ("fixed", "growing") for word in words):
-            raise WavdiffError(f"--step-size is fixed or growing, got {shown(step_size)}")
-        given["growing"] = _pair("--step-size", [word == "growing" for word in words], step_size)
+    given = {option: text for option, text in texts.items() if text is not None}
     if solver != "ascent":
-        if given:
-            name = next(iter(given)).replace("_", "-").replace("growing", "step-size")
-            raise WavdiffError(f"--{name} is for --solver ascent, got --solver {solver or '(the model’s)'}")
+        refuse_given(dict.fromkeys(given, True), f"is for --solver ascent, got --solver {solver or '(the model’s)'}")
         return None
-    low, details = ({name: pair[place] for name, pair in given.items()} for place in (0, 1))
+    low: dict[str, Any] = {}
+    details: dict[str, Any] = {}
+    for option, text in given.items():
+        values: list[Any] = text.split(",")
+        name = option.removeprefix("--").replace("-", "_")
+        if option != "--step-size":
+            values = [noise_level(part, option) for part in values]
+        elif set(values) <= {"fixed", "growing"}:
+            name, values = "growing", [word == "growing" for word in values]
+        else:
+            raise WavdiffError(f"--step-size is fixed or growing, got {shown(text)}")
+        if len(values) > 2:
+            raise WavdiffError(f"{option} is one value, or LOW,DETAILS, got {shown(text)}")
+        low[name], details[name] = values[0], values[-1]
     try:
         return replace(LOWPASS_ASCENT, **low), replace(DETAIL_ASCENT, **details)
     except WavdiffError as error:
         raise WavdiffError(f"--solver ascent: {error}") from error
-
-
-def _pair(option: str, values: list[Any], text: str) -> list[Any]:
-    if len(values) > 2:
-        raise WavdiffError(f"{option} is one value, or LOW,DETAILS, got {shown(text)}")
-    return [values[0], values[-1]]
 
 
 def _range(text: str | None) -> tuple[float, float] | Literal["model"] | None:
