@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
-from wavdiff.cli.options import (
-    LARGEST_SEED,
-    MOST_STEPS,
-    PrecisionOption,
-    check_number,
-    noise_level,
-    refuse_given,
-    whole_numbers,
-)
+from wavdiff.cli.options import LARGEST_SEED, PrecisionOption, check_number
+from wavdiff.cli.sample_texts import read_ascents, read_correctors, read_range, read_size, read_steps
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 
-if TYPE_CHECKING:
-    from wavdiff.models.cascade.ascent import Ascent
-
 MOST_IMAGES = 10**6
-LARGEST_SIDE = 4096
 
 
 def sample(
@@ -88,22 +75,22 @@ def sample(
     check_number("--seed", seed, 0, LARGEST_SEED)
     check_number("--low-seed", low_seed, 0, LARGEST_SEED)
     of_ascents = {"--beta": beta, "--h0": h0, "--sigma-0": sigma_0, "--sigma-l": sigma_l, "--step-size": step_size}
-    ascents = _ascents(of_ascents, solver)
+    ascents = read_ascents(of_ascents, solver)
     if ascents is not None and steps is not None:
         raise WavdiffError(f"--steps: the images decide the steps of --solver ascent, got {shown(steps)}")
-    corrected = _correctors(correctors)
+    corrected = read_correctors(correctors)
     if ascents is not None and corrected is not None:
         raise WavdiffError(f"--correctors are for ladders, not for --solver ascent, got {shown(correctors)}")
     request = SamplingRequest(
         model=model,
         seeds=tuple(range(seed, seed + n)),
         low_seed=low_seed,
-        size=_size(size),
-        steps=_steps(steps) or (None, None),
+        size=read_size(size),
+        steps=read_steps(steps) or (None, None),
         solver=None if ascents else solver,
         correctors=corrected,
         ascents=ascents,
-        lowpass_range=_range(lowpass_range),
+        lowpass_range=read_range(lowpass_range),
         stop_scale=stop_scale,
         batch_size=batch_size,
         precision=precision,
@@ -113,69 +100,3 @@ def sample(
     if drawn is not None:
         before = f" ({n - drawn} were there)" if drawn < n else ""
         typer.echo(f"{n} images{before}, {out / 'sheet.png'} and {out / 'sample.json'}")
-
-
-def _two_numbers(option: str, least: int, example: str, text: str | None) -> tuple[int, int] | None:
-    """LOW,DETAILS, or one number for both."""
-    if text is None:
-        return None
-    numbers = whole_numbers(text)
-    if not numbers or len(numbers) > 2 or min(numbers) < least:
-        raise WavdiffError(f"{option} is a number of at least {least}, or two as in {example}, got {shown(text)}")
-    check_number(option, max(numbers), least, MOST_STEPS)
-    return numbers[0], numbers[-1]
-
-
-_steps = partial(_two_numbers, "--steps", 1, "24,10")
-_correctors = partial(_two_numbers, "--correctors", 0, "3,0")
-
-
-def _ascents(texts: dict[str, str | None], solver: str | None) -> tuple[Ascent, Ascent] | None:
-    """(low-pass, details) of `--solver ascent`, or None for another solver."""
-    from wavdiff.models.cascade.ascent import DETAIL_ASCENT, LOWPASS_ASCENT
-
-    given = {option: text for option, text in texts.items() if text is not None}
-    if solver != "ascent":
-        refuse_given(dict.fromkeys(given, True), f"is for --solver ascent, got --solver {solver or '(the model’s)'}")
-        return None
-    low: dict[str, Any] = {}
-    details: dict[str, Any] = {}
-    for option, text in given.items():
-        values: list[Any] = text.split(",")
-        name = option.removeprefix("--").replace("-", "_")
-        if option != "--step-size":
-            values = [noise_level(part, option) for part in values]
-        elif set(values) <= {"fixed", "growing"}:
-            name, values = "growing", [word == "growing" for word in values]
-        else:
-            raise WavdiffError(f"--step-size is fixed or growing, got {shown(text)}")
-        if len(values) > 2:
-            raise WavdiffError(f"{option} is one value, or LOW,DETAILS, got {shown(text)}")
-        low[name], details[name] = values[0], values[-1]
-    try:
-        return replace(LOWPASS_ASCENT, **low), replace(DETAIL_ASCENT, **details)
-    except WavdiffError as error:
-        raise WavdiffError(f"--solver ascent: {error}") from error
-
-
-def _range(text: str | None) -> tuple[float, float] | Literal["model"] | None:
-    from wavdiff.models.cascade.model import check_range
-
-    if text is None:
-        return "model"
-    if text.strip().lower() == "none":
-        return None
-    limits = [noise_level(part, "--range") for part in text.split(",")]
-    check_range(limits, "--range")
-    return limits[0], limits[1]
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    sides = whole_numbers(text.lower(), "x")
-    if not sides or len(sides) > 2 or min(sides) < 1:
-        raise WavdiffError(f"--size is HEIGHTxWIDTH, such as 64x64, got {shown(text)}")
-    if max(sides) > LARGEST_SIDE:
-        raise WavdiffError(f"--size: a side has at most {LARGEST_SIDE} pixels, got {shown(text)}")
-    return sides[0], sides[-1]
