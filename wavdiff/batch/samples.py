@@ -24,9 +24,7 @@ from wavdiff.system.errors import WavdiffError
 from wavdiff.system.processes import Processes, join_processes, termination_as_exit
 
 SHEET_IMAGES, WALK_IMAGES = 400, 8
-
-MOST_VALUES = 2**28
-"""Of the images of one batch: 1 GiB."""
+MOST_VALUES = 2**28  # of the images of one batch: 1 GiB
 
 __all__ = ["SamplingRequest", "walk_picture", "write_samples"]
 
@@ -54,13 +52,12 @@ def write_samples(
     With several processes each draws its share; the main process writes what there is once.
 
     Args:
-        request: what to draw.
         out: the folder, new or of an earlier run of the same request, perhaps with fewer seeds.
         show_scales: write the walk of the first images from coarse to fine.
         overwrite: draw all images again and replace what is there.
 
     Returns:
-        The number of images that were drawn, by all processes together; None in all processes but the main one.
+        The number of images that all processes together drew; None in all processes but the main one.
 
     Raises:
         WavdiffError: the folder holds images of another request and `overwrite` is off, the request does not fit the

@@ -65,11 +65,7 @@ def refuse_given(options: dict[str, bool], why: str) -> None:
 
 
 def memory_bytes(text: str) -> int:
-    """An amount of memory: "500MB" and "1GB" count in thousands, "2GiB" in 1024s, a plain number is bytes.
-
-    Raises:
-        WavdiffError: no amount, or less than 256 MB.
-    """
+    """Bytes of at least 256 MB: "500MB" and "1GB" count in thousands, "2GiB" in 1024s, a plain number is bytes."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt]?)(i?)b?)\s*", text, re.IGNORECASE)
     if match is None or (match[3] and not match[2]):
         raise WavdiffError(f"--memory is an amount such as 500MB, 1GB or 2GiB, got {shown(text)}")

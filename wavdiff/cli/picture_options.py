@@ -82,14 +82,10 @@ class PictureOptions:
     )
 
     def check_draws(self, draws_one: bool, flag: str) -> None:
-        """Check the options of posterior draws together.
+        """Refuse, as WavdiffError, options of draws out of range or without effect.
 
         Args:
-            draws_one: whether the result itself is a draw.
-            flag: the option that says so.
-
-        Raises:
-            WavdiffError: a value out of range, or an option without effect.
+            draws_one, flag: whether the result itself is a draw, and the option that says so.
         """
         samples, interval = self.samples, self.interval
         if samples < 0 or samples == 1:

@@ -60,16 +60,17 @@ def computing_in(precision: str | None) -> Iterator[None]:
     Raises:
         WavdiffError: none of `PRECISIONS`.
     """
+    if precision is None:
+        yield
+        return
     before = os.environ.get(PRECISION)
-    if precision is not None:
-        os.environ[PRECISION] = _checked(precision, "--precision")
+    os.environ[PRECISION] = _checked(precision, "--precision")
     try:
         yield
     finally:
+        del os.environ[PRECISION]
         if before is not None:
             os.environ[PRECISION] = before
-        else:
-            os.environ.pop(PRECISION, None)
 
 
 def _checked(text: str, name: str) -> str:

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LONGEST_WAIT = timedelta(days=1)
-"""How long a process with little to do waits for the others."""
+LONGEST_WAIT = timedelta(days=1)  # of a process with little to do for the others
 
 # Number of the process, number of processes, number on its machine, and processes on its machine where that is said.
 # srun's own are those of the job step: SLURM_NTASKS is also set in a batch script, of which there is only one.
