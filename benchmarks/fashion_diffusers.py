@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wavdiff.data import Split, open_source
-from wavdiff.evaluation.metrics.kid import FeatureExtractor, kid_and_standard_error
+from wavdiff.evaluation.metrics import FeatureExtractor, kid_and_standard_error
 
 SIDE = 28
 PADDED = 32

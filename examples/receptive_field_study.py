@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wavdiff.data import open_source
+from wavdiff.data import find_source, open_source, source_names
 from wavdiff.data.augmentation import Augmentation, crop_example
-from wavdiff.data.catalog import SOURCE_NAMES
 from wavdiff.evaluation import metrics
 from wavdiff.evaluation.photographs.measuring import seeded_noise
 from wavdiff.evaluation.photographs.reading import find_photographs
@@ -148,13 +147,13 @@ def read_pictures(
         WavdiffError: no such source or folder, or a picture that cannot be read or is smaller than `crop`.
     """
     readers: dict[str, Callable[[], np.ndarray]]
-    if data in SOURCE_NAMES:
+    if data in source_names():
         source = open_source(data, "heldout", data_dir, channels)
         readers = {source.label(k): partial(source.__getitem__, k) for k in range(min(limit, len(source)))}
     else:
         files = find_photographs(Path(data).expanduser())
         readers = {name: partial(read_pixels, files[name]) for name in list(files)[:limit]}
-    pad = data == "fashion-mnist"  # 28x28 on a black canvas, as its model was trained
+    pad = data in source_names() and find_source(data).pad  # on a black canvas, as its model was trained
     planes, enlarged = {}, 0
     for name, read in readers.items():
         pixels = read()
@@ -164,7 +163,7 @@ def read_pictures(
             raise WavdiffError(f"{name}: {error}") from error
         largest = min(length / side for length, side in zip(pixels.shape, size, strict=False))
         enlarged += not pad and (largest if crop is None else crop / min(size)) < 1
-    return Pictures(data if data in SOURCE_NAMES else Path(data).absolute().name, planes, enlarged)
+    return Pictures(data if data in source_names() else Path(data).absolute().name, planes, enlarged)
 
 
 @torch.no_grad()

@@ -29,13 +29,11 @@ if TYPE_CHECKING:
     from wavdiff.adapters.diffusers import WaveletCascadePipeline
     from wavdiff.api import denoise, load, sample, train, upscale
     from wavdiff.models.cascade.model import WaveletCascade
-    from wavdiff.models.cascade.solvers import Ladder
+    from wavdiff.models.cascade.solvers import Schedule
     from wavdiff.system.errors import WavdiffError
 
 
 __version__ = "0.5.0"
-
-
 _HOMES = {
     "load": "wavdiff.api",
     "sample": "wavdiff.api",
@@ -44,13 +42,11 @@ _HOMES = {
     "train": "wavdiff.api",
     "WaveletCascade": "wavdiff.models.cascade.model",
     "WaveletCascadePipeline": "wavdiff.adapters.diffusers",
-    "Ladder": "wavdiff.models.cascade.solvers",
+    "Schedule": "wavdiff.models.cascade.solvers",
     "WavdiffError": "wavdiff.system.errors",
 }
-
-
 __all__ = [
-    "Ladder",
+    "Schedule",
     "WavdiffError",
     "WaveletCascade",
     "WaveletCascadePipeline",

@@ -1,8 +1,10 @@
 """The four verbs as functions on pictures: batches of any number, gray or RGB, any size, any kind.
 
 `sample` draws tensors in [-1, 1], (N, C, H, W). `denoise` and `upscale` take Pillow images, NumPy arrays or tensors
-and give the same kind back (see `kinds`). A gray cascade treats the three channels of an RGB picture alike and apart;
-an RGB cascade sees a gray picture as three equal channels and its answer is gray. `sigma` is in [0, 1] units.
+and give the same kind back (see `images.in_memory`); around pictures they see their mirror images, not the zeros that
+networks saw in training, unless a picture has the size of the training images and the model knows their border. A gray
+cascade treats the three channels of an RGB picture alike and apart; an RGB cascade sees a gray picture as three equal
+channels and its answer is gray. `sigma` is in [0, 1] units.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from torch import Tensor
 
 from wavdiff.images import Planes, plain_info
 from wavdiff.images.in_memory import as_planes
+from wavdiff.images.rectangle import Rectangle
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.sampling import sample_walk
-from wavdiff.models.cascade.walk import Mode
 from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL, load_cascade
 from wavdiff.restoration.channels import MemorySource
 from wavdiff.restoration.request import RestorationRequest
-from wavdiff.restoration.restorer import Work
+from wavdiff.restoration.restorer import Restorer
+from wavdiff.restoration.tasks import Mode
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import check_sigma
 
@@ -123,15 +126,15 @@ def _restored(image: Any, cascade: WaveletCascade, request: RestorationRequest) 
         alpha, key = (None if plane is None else plane[index].cpu() for plane in (pictures.alpha, pictures.key))
         info = replace(plain_info((height, width), channels), has_alpha=alpha is not None, has_key=key is not None)
         source = MemorySource(Planes(pictures.colour[index].cpu(), alpha, key), info)
-        work = Work(cascade, source, replace(request, seed=request.seed + index), None)
+        work = Restorer(cascade, source, replace(request, seed=request.seed + index), None)
         work.prepare()
         result = torch.empty(channels, *work.size)
 
-        def write(top: int, left: int, values: Tensor, result: Tensor = result) -> None:
-            result[:, top : top + values.shape[1], left : left + values.shape[2]] = values
+        def write(where: Rectangle, values: Tensor, result: Tensor = result) -> None:
+            where.of(result).copy_(values)
 
         work.colour(write, request.mode, 0)
-        results.append(work.completed(0, 0, result))
+        results.append(work.completed(Rectangle(0, work.size[0], 0, work.size[1]), result))
         work.close()
 
     def stacked(name: str) -> Tensor | None:

@@ -25,10 +25,8 @@ import wavdiff.data.sources.celeba
 from wavdiff import api
 from wavdiff.data import ExampleDataset, heldout_batch, open_source
 from wavdiff.data.examples import ExampleKey
-from wavdiff.evaluation.scores import denoised
 from wavdiff.models import wavelets
 from wavdiff.models.cascade.training.standardisation import build_cascade
-from wavdiff.training.batches import example_settings
 from wavdiff.training.config import from_mapping, read_mapping
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "data.md"
@@ -250,7 +248,7 @@ def test_the_evaluation_measures_the_official_test_images(trained: Trained, cele
     assert row["noisy"]["psnr"] == pytest.approx(psnr(test + noise, test), abs=1e-3)
     deviation = 10 / math.log(10) * math.sqrt(2 / 160**2 / len(test))
     assert row["noisy"]["psnr"] == pytest.approx(-20 * math.log10(10 / 255), abs=4 * deviation)
-    estimate = denoised(api.load(trained.run), test + noise, 10 / 255)
+    estimate = api.denoise(test + noise, 10 / 255, model=api.load(trained.run))
     assert row[name]["psnr"] == pytest.approx(psnr(estimate, test), abs=2e-3)
 
     strong = report["denoise"]["194/255"]["noisy"]["psnr"]
@@ -278,7 +276,7 @@ def resized(pixels: np.ndarray, method: Image.Resampling) -> np.ndarray:
 
 def heldout_of(folder: Path) -> torch.Tensor:
     config = from_mapping(read_mapping("celeba-hq320"))
-    return heldout_batch(open_source(str(folder), "heldout"), **example_settings(config))
+    return heldout_batch(open_source(str(folder), "heldout"), **config.example_settings)
 
 
 def split_folder(folder: Path, pictures: list[np.ndarray], suffix: str = "png") -> Path:

@@ -17,7 +17,7 @@ from wavdiff.data import Augmentation, ExampleDataset, StatelessBatchSampler, cr
 from wavdiff.data.order import example_seed
 from wavdiff.data.protocols import ArraySource
 from wavdiff.data.sources.celeba import crop_aligned
-from wavdiff.data.sources.folder import heldout_names
+from wavdiff.data.splits import heldout_names
 from wavdiff.system.errors import WavdiffError
 
 PLAIN = Augmentation()

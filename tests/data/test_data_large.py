@@ -21,12 +21,12 @@ from wavdiff.data import count_images, images_from, open_source, source_digest
 from wavdiff.data.cache import DecodedCache
 from wavdiff.data.protocols import ArraySource, EncodedImage
 from wavdiff.data.sources.index import Names, index_folder
-from wavdiff.data.sources.shards import heldout_below
+from wavdiff.data.splits import heldout_below
 from wavdiff.data.stream import read_ahead
 from wavdiff.evaluation.drawn import _chosen
 from wavdiff.models.cascade.training.standardisation import measure_rms
 from wavdiff.system.errors import WavdiffError
-from wavdiff.training.batches import example_settings, open_data, training_batches
+from wavdiff.training.batches import open_data, training_batches
 from wavdiff.training.config import RunConfig
 from wavdiff.training.trainer import Trainer
 
@@ -312,7 +312,7 @@ def test_the_rms_of_a_stream_is_that_of_its_images(shards: Path, tmp_path: Path)
 
 
 def test_reports_compare_with_images_of_a_stream(shards: Path) -> None:
-    stream, settings = open_source(str(shards), "train"), example_settings(stream_config(str(shards)))
+    stream, settings = open_source(str(shards), "train"), stream_config(str(shards)).example_settings
     chosen = _chosen(stream, 1000, settings)
     assert len(chosen) == count_images(stream) and torch.equal(_chosen(stream, 5, settings), chosen[:5])
 

@@ -12,8 +12,8 @@ import torch
 from wavdiff import api
 from wavdiff.data import heldout_batch, open_source
 from wavdiff.evaluation import EvaluationRequest, metrics, run_evaluation
-from wavdiff.evaluation import heldout_images as heldout
-from wavdiff.evaluation.scores import denoised, enlarged
+from wavdiff.evaluation.report_files import write_files
+from wavdiff.evaluation.trials import trials
 from wavdiff.system.errors import WavdiffError
 
 pytest.importorskip("matplotlib")
@@ -46,14 +46,16 @@ def test_a_report_says_what_was_measured(
     cascade = api.load(tiny_model)
     row = results["denoise"]["25/255"]
     assert row["noisy"]["psnr"] == pytest.approx(psnr(noisy, held), abs=2e-3)
-    assert row[str(tiny_model)]["psnr"] == pytest.approx(psnr(denoised(cascade, noisy, 25 / 255), held), abs=2e-3)
+    assert row[str(tiny_model)]["psnr"] == pytest.approx(
+        psnr(api.denoise(noisy, 25 / 255, model=cascade), held), abs=2e-3
+    )
     assert set(row) == {"noisy", str(tiny_model)}
 
     small = held.reshape(len(held), 1, 8, 2, 8, 2).mean(dim=(3, 5))
     row = results["upscale"]["x2"]
-    large = enlarged(cascade, small, 2)
+    large = api.upscale(small, 2, model=cascade)
     assert row[f"{tiny_model} (mean)"]["psnr"] == pytest.approx(psnr(large, held), abs=2e-3)
-    drawn = enlarged(cascade, small, 2, "sample", seed=0)
+    drawn = api.upscale(small, 2, model=cascade, mode="sample", seed=0)
     assert row[f"{tiny_model} (sample)"]["psnr"] == pytest.approx(psnr(drawn, held), abs=2e-3)
     assert set(results["upscale"]) == {"x2", "x4"} and "bicubic" in row
 
@@ -80,16 +82,20 @@ def test_models_stand_side_by_side_on_the_same_images(tiny_run: Path, tiny_model
     assert row[str(tiny_model)] == row[str(tiny_run)]  # one model under two names: the same noise, the same numbers
 
 
-def test_batches_of_images_change_no_number(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_of_images_change_no_number(tiny_model: Path) -> None:
     cascades = {"m": api.load(tiny_model)}
     images = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    found = []
-    for size in (1, 2, 50):
-        monkeypatch.setattr(heldout, "BATCH", size)
-        say = [].append
-        denoised = heldout.measure_denoising(cascades, images, (0.2,), bm3d=False, seed=4, say=say)
-        found.append((denoised, heldout.measure_upscaling(cascades, images, (2,), seed=4, say=say)))
-    assert found[0] == found[1] == found[2]
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+    request = EvaluationRequest(("m",), sigmas=(0.2,), factors=(2,), bm3d=False)
+    for _, trial in trials(images, lambda _: noise, cascades, request):
+        restore = trial.models["m"]
+        together = restore(trial.given), restore(trial.given, mode="sample", seed=4)
+        for size in (1, 2):
+            starts = range(0, 3, size)
+            parts = [trial.given[start : start + size] for start in starts]
+            assert torch.equal(torch.cat([restore(part) for part in parts]), together[0])
+            drawn = [restore(part, mode="sample", seed=4 + at) for at, part in zip(starts, parts, strict=True)]
+            assert torch.equal(torch.cat(drawn), together[1])
 
 
 class StubExtractor:
@@ -104,9 +110,9 @@ def test_samples_are_measured_against_training_and_heldout_images(
     tiny_model: Path, tiny_run: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With more held-out images than a tenth, so that a variance can be estimated.
-    import wavdiff.data.sources.folder
+    import wavdiff.data.splits
 
-    monkeypatch.setattr(wavdiff.data.sources.folder, "HELDOUT_FRACTION", 0.5)
+    monkeypatch.setattr(wavdiff.data.splits, "HELDOUT_FRACTION", 0.5)
     monkeypatch.setattr(metrics, "FeatureExtractor", StubExtractor)
     request = EvaluationRequest((str(tiny_model),), sigmas=(), factors=(), kid_samples=12, seed=3)
     text = run_evaluation(request, tmp_path)
@@ -135,6 +141,21 @@ def test_samples_are_measured_against_training_and_heldout_images(
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"evaluation.json", "evaluation.md", "neighbours-model.png", "samples-model.png"}
     assert "KID" not in text or "FID" not in text
+
+
+def test_files_of_a_report_are_whole_or_stay_as_they_were(tmp_path: Path) -> None:
+    out = tmp_path / "deeper" / "report"
+    said: list[str] = []
+    write_files(out, {"a.md": "– old\n", "b.png": b"old", "crops/c.png": b"c"}, said.append)
+    assert said == [str(out / name) for name in ("a.md", "b.png", "crops/c.png")]
+    assert (out / "a.md").read_text(encoding="utf-8") == "– old\n" and (out / "crops" / "c.png").read_bytes() == b"c"
+    with pytest.raises(TypeError):
+        write_files(out, {"a.md": "new", "b.png": [b"not bytes"]})  # type: ignore[dict-item]
+    assert (out / "a.md").read_text() == "new" and (out / "b.png").read_bytes() == b"old"
+    assert {path.name for path in out.iterdir()} == {"a.md", "b.png", "crops"}
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(WavdiffError, match="cannot be written"):
+        write_files(tmp_path / "file", {"a.md": "new"})
 
 
 def test_wrong_requests_are_refused(tiny_model: Path, tmp_path: Path) -> None:

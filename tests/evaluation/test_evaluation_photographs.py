@@ -1,5 +1,6 @@
 """Photographs at their own sizes: noise, references, averages and the report are what they are said to be."""
 
+import io
 import json
 import math
 import re
@@ -83,8 +84,8 @@ def test_noise_is_white_and_follows_from_name_level_and_seed_alone() -> None:
 
 def test_the_noisy_picture_has_the_psnr_of_its_noise() -> None:
     photograph = Photograph("gray", torch.zeros(3, 128, 128))  # far from black and white: nothing is limited
-    for level in (5, 25):
-        task = measuring.denoising_task(photograph, level / 255, {}, bm3d=False, seed=0)
+    request = PhotographRequest(("none",), sigmas=(5 / 255, 25 / 255), factors=(), bm3d=False)
+    for level, (_, task) in zip((5, 25), measuring.trials_of(photograph, {}, request), strict=True):
         found = score(task.given[0], task.clean[0], task.given[0])
         assert found["psnr"] == pytest.approx(20 * math.log10(255 / level), abs=0.1)
         assert found["colour_shift"] == 0 and found["colour_error"] < 4 * level / 128
@@ -132,7 +133,7 @@ def test_models_get_whole_pictures_in_their_own_colours(tiny_model: Path, folder
         assert record["channels"] == channels
         clean = torch.from_numpy(pixels_of(folder / name)).permute(2, 0, 1).float() * 2 - 1
         noise = measuring.seeded_noise(name, 25 / 255, tuple(clean.shape), 0)
-        found = measuring.denoised(cascade, (clean + 50 / 255 * noise)[None], 25 / 255)
+        found = api.denoise((clean + 50 / 255 * noise)[None], 25 / 255, model=cascade)
         value = record["denoise"]["25/255"][str(tiny_model)]
         assert value["psnr"] == pytest.approx(float(metrics.psnr(found, clean[None])[0]), abs=1e-3)
         assert value["ssim"] == pytest.approx(float(metrics.ssim(found, clean[None])[0]), abs=1e-4)
@@ -281,11 +282,11 @@ def test_the_window_lies_where_the_texture_is() -> None:
     assert crops.textured_window(torch.rand(1, 31, 70), step=16)[0] == slice(0, 16)
 
 
-def test_crops_are_shown_pixel_by_pixel(tmp_path: Path) -> None:
+def test_crops_are_shown_pixel_by_pixel() -> None:
     large, small = torch.rand(3, 64, 40) * 2 - 1, torch.rand(1, 16, 10) * 2 - 1
     tiles = [crops.Tile("small", small, 4), crops.Tile("runs/mine", large, psnr=30), crops.Tile("clean", large)]
-    crops.save_strips([crops.Strip("x4", tiles), crops.Strip("25/255", tiles[1:])], tmp_path / "strips.png")
-    shown = np.asarray(Image.open(tmp_path / "strips.png").convert("RGB"))
+    drawn = crops.draw_strips([crops.Strip("x4", tiles), crops.Strip("25/255", tiles[1:])])
+    shown = np.asarray(Image.open(io.BytesIO(drawn)).convert("RGB"))
     width, height = 4 * 40 + crops.GAP, 4 * 64 + crops.CAPTION
     assert shown.shape == (2 * height + crops.GAP, 3 * width + crops.GAP, 3)
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from wavdiff.models.cascade.config import CascadeConfig
 from wavdiff.system.errors import WavdiffError
-from wavdiff.training.config import RunConfig, from_mapping, read_mapping, to_mapping, to_yaml
+from wavdiff.training.config import from_mapping, read_mapping, to_mapping, to_yaml
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -35,7 +36,7 @@ def test_the_presets_are_there() -> None:
 
 
 def test_the_defaults_are_a_configuration() -> None:
-    assert from_mapping({}) == RunConfig()
+    assert from_mapping({}) == CascadeConfig()
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from wavdiff.data import Augmentation, ExampleDataset
 from wavdiff.data.protocols import ArraySource
 from wavdiff.data.sources.folder import open_folder
 from wavdiff.models.cascade.noise import NoiseDistribution
-from wavdiff.models.cascade.training.noisy_examples import TrainingExamples
+from wavdiff.models.cascade.training.noisy_examples import NoisyExamples
 from wavdiff.models.folders import load_cascade
 from wavdiff.system.errors import WavdiffError
+from wavdiff.training.batches import TrainingExamples
 from wavdiff.training.config import RunConfig, from_mapping
 from wavdiff.training.trainer import Trainer
 
@@ -62,7 +63,7 @@ def test_a_window_is_limited_to_the_image() -> None:
 
 def test_gray_examples_have_gray_noise() -> None:
     images = ExampleDataset(ArraySource("g", "", [GRADIENT]), (40, 40), 3)
-    data = TrainingExamples(images, NoiseDistribution(), levels=1, low_repeats=2, gray=0.5)
+    data = TrainingExamples(images, NoisyExamples(NoiseDistribution(), levels=1, low_repeats=2, gray=0.5).draw)
     gray = 0
     for seed in range(60):
         example = data[((0, seed, 1.0), True)]
@@ -73,7 +74,7 @@ def test_gray_examples_have_gray_noise() -> None:
             assert float(channels[0].std()) == pytest.approx(1, abs=0.15)
         gray += is_gray
     assert 15 < gray < 45
-    with_none = TrainingExamples(images, NoiseDistribution(), levels=1, low_repeats=2)
+    with_none = TrainingExamples(images, NoisyExamples(NoiseDistribution(), levels=1, low_repeats=2).draw)
     assert torch.equal(with_none[((0, 3, 1.0), True)]["noise"], with_none[((0, 3, 1.0), False)]["noise"])
 
 
@@ -140,7 +141,7 @@ def test_a_photograph_cascade_trains_resumes_and_loads(photograph_config: RunCon
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     del record["model"]["lowpass"]["stages"]
     (tmp_path / "run" / "run.json").write_text(json.dumps(record))
-    assert Trainer(photograph_config, tmp_path / "run").step == 4
+    assert Trainer(photograph_config, tmp_path / "run").state.step == 4
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,12 @@ from wavdiff.data import Augmentation, ExampleDataset
 from wavdiff.data.protocols import ArraySource
 from wavdiff.models import wavelets
 from wavdiff.models.cascade.noise import NoiseDistribution
-from wavdiff.models.cascade.training.noisy_examples import TrainingExamples
+from wavdiff.models.cascade.training.noisy_examples import NoisyExamples
 from wavdiff.models.cascade.training.objective import CascadeObjective
 from wavdiff.models.cascade.training.standardisation import build_cascade, measure_rms
+from wavdiff.models.heldout_names import table_of
 from wavdiff.system.errors import WavdiffError
+from wavdiff.training.batches import TrainingExamples
 from wavdiff.training.checkpoints import list_checkpoints, load_checkpoint
 from wavdiff.training.config import RunConfig, from_mapping
 from wavdiff.training.records import read_stats
@@ -166,7 +168,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 
 def test_scales_are_trained_apart(pictures: Path, tmp_path: Path) -> None:
     config = tiny(pictures)
-    fresh = {name: value.clone() for name, value in Trainer(config, tmp_path / "fresh").cascade.state_dict().items()}
+    fresh = {name: value.clone() for name, value in Trainer(config, tmp_path / "fresh").model.state_dict().items()}
     Trainer(config, tmp_path / "run", ["low"]).run()
     weights, averages, _, state = last(tmp_path / "run")
     assert changed(fresh, weights) == {"low"} and state["trained"] == {"low": 6}
@@ -234,7 +236,7 @@ def test_scales_are_standardised_by_the_rms_of_their_coefficients(wavelet: str) 
 def test_a_mirrored_example_has_the_bands_of_a_mirrored_image() -> None:
     source = random_source(1, 16, 16)
     images = ExampleDataset(source, size=(16, 16), augmentation=Augmentation(flip=True))
-    examples = TrainingExamples(images, NoiseDistribution(), levels=1, low_repeats=1)
+    examples = TrainingExamples(images, NoisyExamples(NoiseDistribution(), levels=1, low_repeats=1).draw)
     seen = {}
     for seed in range(20):
         image = examples[((0, seed, 1.0), True)]["image"]
@@ -277,7 +279,7 @@ def recorded(
 def make_batch(config: RunConfig, count: int, low_repeats: int = 2) -> dict[str, torch.Tensor]:
     height, width = config.model.image_size
     images = ExampleDataset(random_source(count, height, width), size=config.model.image_size)
-    examples = TrainingExamples(images, NoiseDistribution(), config.model.levels, low_repeats)
+    examples = TrainingExamples(images, NoisyExamples(NoiseDistribution(), config.model.levels, low_repeats).draw)
     items = [examples[((k, 1000 + k, 1.0), k % 2 == 0)] for k in range(count)]
     return torch.utils.data.default_collate(items)
 
@@ -387,7 +389,7 @@ def test_losses_fall_on_images_that_are_easy_to_learn(tmp_path: Path) -> None:
 
 
 def test_averaged_weights_are_not_the_raw_ones_but_near(pictures: Path, tmp_path: Path) -> None:
-    fresh = Trainer(tiny(pictures), tmp_path).cascade.state_dict()
+    fresh = Trainer(tiny(pictures), tmp_path).model.state_dict()
     fresh = {name: value.clone() for name, value in fresh.items()}
     Trainer(tiny(pictures), tmp_path).run()
     weights, averages, _, _ = last(tmp_path)
@@ -434,11 +436,11 @@ def test_the_card_describes_the_model(tiny_run: Path) -> None:
     configuration = re.search(r"```yaml\n(.*?)```", card, re.S)
     assert configuration is not None and configuration.group(1) == (tiny_run / "model" / "training.yaml").read_text()
     numbers = read_stats(tiny_run / "stats.jsonl")[-1]["heldout"]
+    before, after, losses = (table_of(numbers, what) for what in ("psnr_in", "psnr", "loss"))
     for scale in ("low", "1", "0"):
-        assert (
-            "| " + f"{scale} | " + " | ".join(f"{b:.2f} → {a:.2f}" for b, a in numbers["psnr"][scale].values()) in card
-        )
-        assert f"| {scale} | " + " | ".join(f"{value:.4f}" for value in numbers["loss"][scale].values()) in card
+        pairs = zip(before[scale].values(), after[scale].values(), strict=True)
+        assert f"| {scale} | " + " | ".join(f"{b:.2f} → {a:.2f}" for b, a in pairs) in card
+        assert f"| {scale} | " + " | ".join(f"{value:.4f}" for value in losses[scale].values()) in card
 
 
 def test_stats_are_json_lines_that_say_step_loss_and_speed(tiny_run: Path) -> None:
@@ -447,8 +449,9 @@ def test_stats_are_json_lines_that_say_step_loss_and_speed(tiny_run: Path) -> No
     for record in records[:3]:
         assert set(record["loss"]) == {"low", "1", "0"} and record["images_per_second"] > 0
         assert record["images"] == 4 * record["step"]
-    for before, after in records[-1]["heldout"]["psnr"]["0"].values():
-        assert np.isfinite([before, after]).all()
+    before, after = (table_of(records[-1]["heldout"], what)["0"] for what in ("psnr_in", "psnr"))
+    assert before.keys() == after.keys() and len(after) > 1
+    assert np.isfinite([*before.values(), *after.values()]).all()
 
 
 def test_a_dry_run_prints_the_size_and_writes_nothing(

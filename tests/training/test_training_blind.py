@@ -85,12 +85,12 @@ def test_averaged_weights_are_what_averaged_samples_are_drawn_with(pictures: Pat
     trainer = Trainer(blind(pictures, "training.ema_decay=0.9999"), tmp_path)
     trainer.run()
     noisy, level = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([0.5])
-    raw = trainer.cascade.eval().denoise(noisy, level)
-    with trainer.averaged() as cascade:
+    raw = trainer.model.eval().denoise(noisy, level)
+    with trainer.averages.applied(trainer.model) as cascade:
         averaged = cascade.denoise(noisy, level)
     assert not torch.equal(raw, averaged)
     assert torch.allclose(averaged, api.load(tmp_path / "model").denoise(noisy, level), atol=1e-5)
-    assert torch.equal(trainer.cascade.eval().denoise(noisy, level), raw)
+    assert torch.equal(trainer.model.eval().denoise(noisy, level), raw)
 
 
 def test_scales_that_are_not_trained_stay_as_they_are(pictures: Path, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_run_may_begin_with_a_blind_model(pictures: Path, tmp_path: Path) -> N
     Trainer(blind(pictures), tmp_path / "base").run()
     begun = Trainer(blind(pictures, f"training.init={json.dumps(str(tmp_path / 'base'))}"), tmp_path / "more")
     base = load_weights(tmp_path / "base" / "model")
-    assert all(torch.equal(value, base[name]) for name, value in begun.cascade.state_dict().items())
+    assert all(torch.equal(value, base[name]) for name, value in begun.model.state_dict().items())
     with pytest.raises(WavdiffError, match="width"):
         wider = blind(pictures, f"training.init={json.dumps(str(tmp_path / 'base'))}", "model.details.width=16")
         Trainer(wider, tmp_path / "wider")

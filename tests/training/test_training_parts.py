@@ -116,7 +116,7 @@ def test_one_scale_of_a_finished_cascade_learns_other_data(
     before = load_file(apart["all"] / "model" / "cascade" / "diffusion_pytorch_model.safetensors")
     config = tiny(other, "training.steps=2", f"training.init={apart['all']}")
     trainer = Trainer(config, tmp_path / "tuned", ["0"])
-    assert "low" in trainer.plain_objective.available and "1" in trainer.plain_objective.available
+    assert "low" in trainer.family.ready and "1" in trainer.family.ready
     trainer.run()
     after = load_weights(tmp_path / "tuned" / "model")
     assert changed(before, after) == {"0"}
@@ -205,7 +205,7 @@ def test_curves_and_grids_go_to_tensorboard(pictures: Path, tmp_path: Path) -> N
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     tags = events.Tags()
-    for name in ("loss/low", "gradient_norm/0", "loss_by_level/1/0.5-1", "heldout/psnr/0/25/output", "heldout_loss"):
+    for name in ("loss/low", "gradient_norm/0", "loss_by_level/1/0.5-1", "heldout/psnr/0@25", "heldout_loss"):
         assert name in tags["scalars"], name
     assert [event.step for event in events.Scalars("loss/low")] == [2, 4, 6]
     assert [event.step for event in events.Images(tags["images"][0])] == [3, 6]

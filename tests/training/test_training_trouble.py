@@ -104,7 +104,7 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("place", ["fsync", "replace", "rmtree", "_sample", "_evaluate", "export_model", "_optimise"])
+@pytest.mark.parametrize("place", ["fsync", "replace", "rmtree", "_sample", "_evaluate", "_write_model", "step"])
 @pytest.mark.parametrize("number", [1, 4])
 def test_a_run_killed_in_the_middle_of_anything_ends_the_same(
     pictures: Path, tmp_path: Path, whole: Path, place: str, number: int
@@ -112,19 +112,17 @@ def test_a_run_killed_in_the_middle_of_anything_ends_the_same(
     config = tiny(pictures, *SETTINGS)
 
     def work() -> None:
-        from wavdiff.models import folders as export
-        from wavdiff.training import trainer as loop
+        from wavdiff.training import saving, step
 
         targets: dict[str, Any] = {
             "fsync": os,
             "replace": os,
             "rmtree": shutil,
-            "export_model": loop,
+            "_write_model": saving.Saver,
             "_sample": Trainer,
             "_evaluate": Trainer,
-            "_optimise": Trainer,
+            "step": step.Learner,
         }
-        assert export is not None
         owner = targets[place]
         setattr(owner, place, nth(getattr(owner, place), number))
         Trainer(config, tmp_path).run()
@@ -165,7 +163,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(pictures: Path, tmp_path: P
     damaged.write_bytes(content)
     with pytest.warns(UserWarning, match=f"step-00000006/{name} is damaged.*the one before is used"):
         trainer = Trainer(config, tmp_path)
-    assert trainer.step == 4
+    assert trainer.state.step == 4
     trainer.run()
     assert_same_run(whole, tmp_path)
 
@@ -191,7 +189,7 @@ def test_what_was_trained_after_damaged_checkpoints_is_kept(pictures: Path, tmp_
     trainer.run()
     kept = [path.name for path in checkpoints.checkpoint_folders(tmp_path / "checkpoints")]
     assert kept == ["step-00000005", "step-00000006"]
-    assert Trainer(config, tmp_path).step == 6
+    assert Trainer(config, tmp_path).state.step == 6
 
 
 def test_a_checkpoint_that_was_being_replaced_comes_back(
@@ -202,7 +200,7 @@ def test_a_checkpoint_that_was_being_replaced_comes_back(
     folder = tmp_path / "checkpoints"
     step = folder / "step-00000002"
     step.rename(folder / ".replaced-step-00000002")  # killed between the two renames
-    assert Trainer(config, tmp_path).step == 2 and step.is_dir()
+    assert Trainer(config, tmp_path).state.step == 2 and step.is_dir()
     whole = checkpoints.load_checkpoint(step)
     replace = os.replace
 
@@ -364,8 +362,8 @@ def test_no_damage_to_the_files_of_a_run_is_more_than_a_message(pictures: Path, 
                 warnings.simplefilter("ignore")
                 try:
                     trainer = Trainer(config, tmp_path / "run")
-                    assert trainer.step in (1, 2) and all(
-                        bool(value.isfinite().all()) for value in trainer.cascade.state_dict().values()
+                    assert trainer.state.step in (1, 2) and all(
+                        bool(value.isfinite().all()) for value in trainer.model.state_dict().values()
                     )
                 except WavdiffError as error:
                     assert len(str(error).splitlines()) <= 2 and str(tmp_path / "run") in str(error)

@@ -74,8 +74,8 @@ class CascadeDenoiser(Denoiser):
 
         Args:
             x: (B, C, H, W) in [0, 1] plus noise, C = 1 or 3 whatever the channels of the cascade, any size.
-            sigma: standard deviation of the noise in the same units, in [0, 1): one number, or one for each picture as
-                (B,) or any shape of B elements.
+            sigma: standard deviation of the noise in the same units, in [0, 1): one number, or one for each picture in
+                any shape of B elements.
             kwargs: taken and not used, as DeepInverse's denoisers do.
 
         Returns:
@@ -98,13 +98,9 @@ class CascadeDenoiser(Denoiser):
         result = torch.empty_like(x)
         for level in sorted(set(levels)):  # pictures of one level go together
             rows = [row for row, own in enumerate(levels) if own == level]
-            result[rows] = self._denoise(x[rows].detach().float(), level).to(result)
+            clean = api.denoise(2 * x[rows].detach().float() - 1, level, model=self.cascade)
+            result[rows] = ((clean + 1) / 2).to(result)
         return result
-
-    def _denoise(self, x: Tensor, sigma: float) -> Tensor:
-        """One call of the library: from [0, 1] to [-1, 1] and back."""
-        clean: Tensor = api.denoise(2 * x - 1, sigma, model=self.cascade)
-        return (clean + 1) / 2
 
 
 def noise_levels(sigma: float | Tensor | list[float], count: int) -> list[float]:

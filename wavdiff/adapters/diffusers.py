@@ -50,7 +50,7 @@ class WaveletCascadePipeline(DiffusionPipeline):
             num_inference_steps: rungs of every scale's ladder; default the cascade's own.
             output_type: "pil", "np" ((N, H, W, C) in [0, 1]) or "pt" ((N, C, H, W) in [-1, 1]).
             return_dict: whether to wrap the images in an `ImagePipelineOutput`.
-            settings: more of `api.sample_walk`.
+            settings: more of `sample_walk`.
 
         Returns:
             The images.
@@ -65,10 +65,9 @@ class WaveletCascadePipeline(DiffusionPipeline):
         if num_inference_steps is not None:
             settings = {"lowpass_steps": num_inference_steps, "detail_steps": num_inference_steps, **settings}
         chosen = list(seeds) if seeds is not None else list(range(seed, seed + batch_size))
-        pictures = sample_walk(self.cascade.eval(), chosen, **settings)[-1].clamp(-1, 1)
-        images: Any = pictures
+        images: Any = sample_walk(self.cascade.eval(), chosen, **settings)[-1].clamp(-1, 1)
         if output_type == "pil":
-            images = [to_pil(picture) for picture in pictures]
+            images = [to_pil(picture) for picture in images]
         elif output_type == "np":
-            images = ((pictures + 1) / 2).permute(0, 2, 3, 1).numpy()
+            images = ((images + 1) / 2).permute(0, 2, 3, 1).numpy()
         return ImagePipelineOutput(images=images) if return_dict else (images,)

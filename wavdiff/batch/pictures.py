@@ -200,7 +200,7 @@ class PictureBatch:
         if self.request.verb == "upscale":
             cascade.scales_of(self.request.factor)
         changes = {"steps": self.request.steps, "solver": self.request.solver}
-        cascade.ladder("details", **{name: value for name, value in changes.items() if value is not None})
+        cascade.schedule("details", **{name: value for name, value in changes.items() if value is not None})
         return cascade
 
     def _restore(

@@ -21,8 +21,8 @@ from wavdiff import __version__
 from wavdiff.images import check_readable
 from wavdiff.models.cascade.ascent import Ascent
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.sampling import sample_ladders
-from wavdiff.models.cascade.solvers import Ladder
+from wavdiff.models.cascade.sampling import DRAWING, sample_schedules
+from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.models.folders import file_digest, find_model
 from wavdiff.system.atomic import written_whole
 from wavdiff.system.errors import WavdiffError
@@ -131,9 +131,10 @@ def read_record(out: Path) -> dict[str, Any] | None:
 def _describe(request: SamplingRequest, cascade: WaveletCascade) -> dict[str, Any]:
     """The record without "finished"; what decides the images beside their seeds is under "draws"."""
     folder = find_model(request.model) / "cascade"
-    low, detail = request.ascents or sample_ladders(cascade, request.solver, *request.steps, request.correctors)
+    low, detail = request.ascents or sample_schedules(cascade, request.solver, *request.steps, request.correctors)
     digest = file_digest(folder / "diffusion_pytorch_model.safetensors")
     draws = {
+        "drawing": DRAWING,
         "model": {"weights_sha256": digest, "config_sha256": file_digest(folder / "config.json")},
         "ladders": {"lowpass": _plain(low), "details": _plain(detail)},
         "lowpass_range": cascade.lowpass_range if request.lowpass_range == "model" else request.lowpass_range,
@@ -146,7 +147,7 @@ def _describe(request: SamplingRequest, cascade: WaveletCascade) -> dict[str, An
     record = {
         **asdict(request),
         "model_sha256": digest,
-        "model_ladders": {name: _plain(cascade.ladder(name)) for name in ("lowpass", "details")},
+        "model_ladders": {name: _plain(cascade.schedule(name)) for name in ("lowpass", "details")},
         "draws": draws,
         "device": cascade.device.type,
         "versions": {"wavdiff": __version__, "torch": torch.__version__, "python": platform.python_version()},
@@ -158,10 +159,10 @@ def _describe(request: SamplingRequest, cascade: WaveletCascade) -> dict[str, An
     return plain
 
 
-def _plain(ladder: Ladder | Ascent) -> dict[str, Any]:
+def _plain(ladder: Schedule | Ascent) -> dict[str, Any]:
     """Settings that decide the images; without correctors, records are those of versions that had none."""
     settings = asdict(ladder)
-    if isinstance(ladder, Ladder) and not ladder.correctors:
+    if isinstance(ladder, Schedule) and not ladder.correctors:
         del settings["correctors"], settings["corrector_step"]
     return settings
 

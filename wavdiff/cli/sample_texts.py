@@ -61,7 +61,7 @@ def read_ascents(texts: dict[str, str | None], solver: str | None) -> tuple[Asce
 
 def read_range(text: str | None) -> tuple[float, float] | Literal["model"] | None:
     """LOW,HIGH of --range; None for "none", and "model" where it is not given."""
-    from wavdiff.models.cascade.model import check_range
+    from wavdiff.models.cascade.verbs import check_range
 
     if text is None:
         return "model"

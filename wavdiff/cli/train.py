@@ -15,7 +15,7 @@ from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 
 if TYPE_CHECKING:
-    from wavdiff.training.config import RunConfig
+    from wavdiff.models.run_config import RunConfig
 
 
 def train(
@@ -103,8 +103,8 @@ def train(
             images = count_images(trainer.train_source)
             known = "a stream of" if images is None else f"{images:,}"
             typer.echo(
-                f"Training scales {', '.join(trainer.active) or 'none (all are trained)'}, steps {trainer.step} to "
-                f"{trainer.total}, on {known} images of {resolved.data.name}, into {folder}",
+                f"Training scales {', '.join(trainer.active) or 'none (all are trained)'}, steps "
+                f"{trainer.state.step} to {trainer.total}, on {known} images of {resolved.data.name}, into {folder}",
                 err=True,
             )
         model = trainer.run()
@@ -115,7 +115,7 @@ def train(
     if main:
         why = "limit reached" if trainer.stopped < 0 else f"stopped by {signal.Signals(trainer.stopped).name}"
         typer.echo(
-            f"{why} after step {trainer.step} of {trainer.total}; saved. Run the same command to continue. "
+            f"{why} after step {trainer.state.step} of {trainer.total}; saved. Run the same command to continue. "
             f"Model so far: {model}",
             err=True,
         )
@@ -157,17 +157,11 @@ def _nothing_left(folder: Path) -> Iterator[None]:
 
 
 def _size_report(config: RunConfig) -> str:
-    from wavdiff.models.cascade.training.standardisation import build_cascade
+    from wavdiff.models import find_family
 
-    cascade = build_cascade(config, 1.0, [1.0] * config.model.levels)
-    rows = []
-    for name in cascade.scale_names:
-        network = cascade.denoiser(name).network
-        field = getattr(network, "receptive_field", None)
-        count = sum(parameter.numel() for parameter in network.parameters())
-        rows.append(
-            f"# {name}: {count:,} parameters, receptive field {f'{field}x{field}' if field else 'the whole image'}"
-        )
-    total = sum(parameter.numel() for parameter in cascade.parameters())
-    rows.append(f"# total: {total:,} parameters, {cascade.multiply_adds_per_pixel():,.0f} multiply-adds per pixel")
-    return "\n".join(rows)
+    family = find_family(config.family)(config)
+    model = family.build({})
+    counts = {name: sum(weight.numel() for weight in part.parameters()) for name, part in family.parts.items()}
+    rows = [f"# {name}: {count:,} parameters{family.part_note(name)}" for name, count in counts.items()]
+    cost = family.cost(model)
+    return "\n".join([*rows, f"# total: {sum(counts.values()):,} parameters" + (f", {cost}" if cost else "")])

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from wavdiff.data.config import AugmentationConfig
 from wavdiff.images import resize_crop
 from wavdiff.system.errors import WavdiffError
 
@@ -37,33 +38,15 @@ class Augmentation:
     window: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
-        if self.window != 0 and not 1 <= self.window < np.inf:
-            raise WavdiffError(f"augmentation: window must be 0 or at least 1 and finite, not {self.window}")
-        for name, upper in (("shift", np.inf), ("zoom", 1.0), ("contrast", 1.0), ("brightness", np.inf)):
-            value = getattr(self, name)
-            if not 0 <= value < upper:
-                bound = "finite" if upper == np.inf else f"below {upper:g}"
-                raise WavdiffError(f"augmentation: {name} must be at least 0 and {bound}, not {value}")
+        try:  # the ranges are those of the settings, written there
+            AugmentationConfig(**vars(self))
+        except WavdiffError as error:
+            raise WavdiffError(str(error).replace("configuration: data.augmentation.", "augmentation: ")) from error
 
     def scaled(self, factor: float) -> "Augmentation":
-        """Multiply the amounts by a factor; flip, rotate90 and window stay.
-
-        Args:
-            factor: 0 for none, 1 for the same.
-
-        Returns:
-            The changed augmentation.
-
-        Raises:
-            WavdiffError: an amount leaves its range.
-        """
+        """The same with the amounts times a factor: 0 for none, 1 for all; flip, rotate90 and window stay."""
         return replace(
-            self,
-            shift=self.shift * factor,
-            zoom=self.zoom * factor,
-            contrast=self.contrast * factor,
-            brightness=self.brightness * factor,
+            self, **{name: getattr(self, name) * factor for name in ("shift", "zoom", "contrast", "brightness")}
         )
 
 
@@ -83,8 +66,7 @@ class _Chance:
     @staticmethod
     def draw(generator: np.random.Generator) -> "_Chance":
         zoom, down, right, contrast, brightness = generator.uniform(-1, 1, size=5)
-        mirrored = bool(generator.integers(2))
-        turns = int(generator.integers(4))
+        mirrored, turns = bool(generator.integers(2)), int(generator.integers(4))
         same, factor, top, left = generator.uniform(size=4)
         return _Chance(zoom, down, right, contrast, brightness, mirrored, turns, (same, factor, top, left))
 
@@ -105,9 +87,9 @@ def crop_example(
         size: (height, width) of the example, in pixels.
         channels: 1 for gray (the mean of RGB) or 3 (gray is repeated).
         crop: the shorter side, in pixels of the image, of the box cut out of its centre, which has the aspect ratio
-            of ``size``; None for the largest such box. The box is resized with Lanczos; one that has exactly the size
+            of `size`; None for the largest such box. The box is resized with Lanczos; one that has exactly the size
             of the example is copied, and moved by whole pixels only.
-        pad: do not resize; put the whole image in the middle of a black (-1) canvas of ``size``, or, shifted,
+        pad: do not resize; put the whole image in the middle of a black (-1) canvas of `size`, or, shifted,
             elsewhere within it.
         augmentation: the random changes.
         generator: their chance; None for the plain centre crop.
@@ -152,21 +134,13 @@ def _window(image: np.ndarray, size: tuple[int, int], most: float, chance: _Chan
     """Cut a box of random place and size, at least as large as the example if the image is, and bring it to size."""
     same, factor, down, right = chance.window
     largest = min(image.shape[0] / size[0], image.shape[1] / size[1])
-    scale = 1.0 if same < 0.25 else most**factor
-    if min(scale, largest) <= 1 <= largest:
+    scale = min(1.0 if same < 0.25 else most**factor, largest)
+    if scale <= 1 <= largest:
         top = int(down * (image.shape[0] - size[0] + 1))
         left = int(right * (image.shape[1] - size[1] + 1))
         return image[top : top + size[0], left : left + size[1]]
-    scale = min(scale, largest)
     height, width = size[0] * scale, size[1] * scale
-    top_edge, left_edge = down * (image.shape[0] - height), right * (image.shape[1] - width)
-    box = (
-        left_edge,
-        top_edge,
-        min(left_edge + width, float(image.shape[1])),
-        min(top_edge + height, float(image.shape[0])),
-    )
-    return resize_crop(image, box, size)
+    return _resized(image, down * (image.shape[0] - height), right * (image.shape[1] - width), height, width, size)
 
 
 def _cut(
@@ -190,20 +164,26 @@ def _cut(
     left = _placed(full_width, width, augmentation.shift * side * chance.shift_right, whole, same_size)
     if same_size:
         return image[int(top) : int(top) + size[0], int(left) : int(left) + size[1]]
+    return _resized(image, top, left, height, width, size)
+
+
+def _resized(
+    image: np.ndarray, top: float, left: float, height: float, width: float, size: tuple[int, int]
+) -> np.ndarray:
+    """A box of the image, brought to size."""
     # Rounding may put a border beyond the image by the last bit, which Pillow refuses.
-    box = (left, top, min(left + width, float(full_width)), min(top + height, float(full_height)))
+    box = (left, top, min(left + width, float(image.shape[1])), min(top + height, float(image.shape[0])))
     return resize_crop(image, box, size)
 
 
 def _placed(full: int, side: float, shift: float, whole: bool, rounded: bool) -> float:
-    """Place an interval ``side`` within ``full``: centred, then shifted as far as there is room.
+    """The start of an interval `side` within `full`: centred, then shifted as far as there is room.
 
     A centred box of whole pixels starts at a whole pixel; a box that is not resized also moves by whole pixels.
     """
     room = full - side
     start = float(room // 2) if whole else room / 2
-    start = min(max(start + (round(shift) if rounded else shift), 0.0), max(room, 0.0))
-    return start
+    return min(max(start + (round(shift) if rounded else shift), 0.0), max(room, 0.0))
 
 
 def _pad(

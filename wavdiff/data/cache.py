@@ -19,7 +19,7 @@ from wavdiff.system.errors import WavdiffError
 
 
 def cache_folder() -> Path:
-    """Give the user's cache folder: $WAVDIFF_CACHE, else wavdiff in $XDG_CACHE_HOME, else in ~/.cache."""
+    """The user's cache folder: $WAVDIFF_CACHE, else wavdiff in $XDG_CACHE_HOME, else in ~/.cache."""
     own = os.environ.get("WAVDIFF_CACHE")
     if own:
         return Path(own)
@@ -28,19 +28,14 @@ def cache_folder() -> Path:
 
 
 def digest_of(*parts: object) -> str:
-    """Give the SHA-256 of some values' text, as 64 hexadecimal digits."""
+    """The SHA-256 of some values' text, as 64 hexadecimal digits."""
     return hashlib.sha256("\0".join(map(str, parts)).encode(errors="surrogateescape")).hexdigest()
 
 
 def store(target: Path, write: Callable[[BinaryIO], None]) -> bool:
-    """Write a file under a temporary name and move it to its place.
+    """Let `write` fill a file under a temporary name, then move it to its place; missing folders are made.
 
-    Args:
-        target: the file; missing folders are made.
-        write: called with the open file.
-
-    Returns:
-        Whether it worked; a cache that cannot be written costs time, not the run.
+    Returns whether it worked: a cache that cannot be written costs time, not the run.
     """
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
     try:
@@ -79,18 +74,12 @@ class DecodedCache:
             raise WavdiffError(f"data.decoded_cache {folder}: the folder cannot be written to")
 
     def pixels(self, image: Path, kind: str, decode: Callable[[], np.ndarray]) -> np.ndarray:
-        """Give a decoded image, from its entry if there is a sound one, else decoded and entered.
+        """A decoded image, not to be written to: from its entry if there is a sound one, else decoded and entered.
 
         Args:
             image: the image file.
             kind: what else the pixels depend on, such as the number of channels.
             decode: makes uint8 (H, W) or (H, W, 3).
-
-        Returns:
-            The pixels, not to be written to.
-
-        Raises:
-            WavdiffError: as ``decode``.
         """
         try:
             status = image.stat()
@@ -109,15 +98,9 @@ class DecodedCache:
 
 
 def read_array(file: Path, dtype: np.dtype, mapped: bool = False) -> np.ndarray | None:
-    """Read an array from a .npy file.
+    """The array of a .npy file, or None if the file is missing, damaged or of another type than `dtype`.
 
-    Args:
-        file: the file.
-        dtype: the type that its numbers must have.
-        mapped: map the file into memory, read-only, instead of reading all of it.
-
-    Returns:
-        The array, or None if the file is missing, damaged or of another type.
+    `mapped` maps the file into memory, read-only, instead of reading all of it.
     """
     try:
         array: np.ndarray = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+from typing import ClassVar
 
-from wavdiff.system.settings import require
+from wavdiff.system.settings import Checked, Rule, at_least, setting, within
 
 
 @dataclass(frozen=True)
-class AugmentationConfig:
+class AugmentationConfig(Checked):
     """Changes of training images, made before the wavelet transform (see `data.Augmentation`).
 
     `calm_strength` scales them for the part of a batch that teaches synthesis, so that samples are not drawn shifted
@@ -16,31 +18,21 @@ class AugmentationConfig:
     that are gray, with the same noise in all channels, so that it serves gray pictures as well.
     """
 
-    flip: bool = False
-    shift: float = 0.0
-    zoom: float = 0.0
-    contrast: float = 0.0
-    brightness: float = 0.0
-    rotate90: bool = False
-    window: float = 0.0
-    gray: float = 0.0
-    calm_strength: float = 1.0
+    where: ClassVar[str] = "data.augmentation."
 
-    def __post_init__(self) -> None:
-        for name, upper in (("shift", float("inf")), ("zoom", 1.0), ("contrast", 1.0), ("brightness", float("inf"))):
-            value = getattr(self, name)
-            require(0 <= value < upper, f"data.augmentation.{name} must be in [0, {upper:g})", value)
-        require(
-            self.window == 0 or 1 <= self.window < float("inf"),
-            "data.augmentation.window must be 0 (off) or at least 1",
-            self.window,
-        )
-        require(0 <= self.gray <= 1, "data.augmentation.gray must be in [0, 1]", self.gray)
-        require(0 <= self.calm_strength <= 1, "data.augmentation.calm_strength must be in [0, 1]", self.calm_strength)
+    flip: bool = False
+    shift: float = setting(0.0, within(0, inf, "[)"))
+    zoom: float = setting(0.0, within(0, 1, "[)"))
+    contrast: float = setting(0.0, within(0, 1, "[)"))
+    brightness: float = setting(0.0, within(0, inf, "[)"))
+    rotate90: bool = False
+    window: float = setting(0.0, Rule(lambda value: value == 0 or 1 <= value < inf, "0 (off) or at least 1"))
+    gray: float = setting(0.0, within(0, 1))
+    calm_strength: float = setting(1.0, within(0, 1))
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Checked):
     """Where images come from and how they are cut.
 
     `crop` is the side of the centred source square (None: the largest); `pad` puts small images on a black canvas
@@ -50,22 +42,17 @@ class DataConfig:
     of shards and streamed data sets are shuffled at a time, and wait in memory encoded.
     """
 
+    where: ClassVar[str] = "data."
+
     name: str = "faces"
     data_dir: str | None = None
-    crop: int | None = None
+    crop: int | None = setting(None, at_least(1))
     pad: bool = False
     validation: tuple[str, ...] = ()
-    heldout_limit: int = 256
+    heldout_limit: int = setting(256, at_least(1))
     note: str = ""
-    workers: int = 0
-    cache_megabytes: int = 0
+    workers: int = setting(0, at_least(0))
+    cache_megabytes: int = setting(0, at_least(0))
     decoded_cache: str | None = None
-    shuffle_buffer: int = 1000
+    shuffle_buffer: int = setting(1000, at_least(1))
     augmentation: AugmentationConfig = AugmentationConfig()
-
-    def __post_init__(self) -> None:
-        require(self.crop is None or self.crop >= 1, "data.crop must be at least 1", self.crop)
-        require(self.heldout_limit >= 1, "data.heldout_limit must be at least 1", self.heldout_limit)
-        require(self.workers >= 0, "data.workers must be at least 0", self.workers)
-        require(self.cache_megabytes >= 0, "data.cache_megabytes must be at least 0", self.cache_megabytes)
-        require(self.shuffle_buffer >= 1, "data.shuffle_buffer must be at least 1", self.shuffle_buffer)

@@ -5,7 +5,9 @@ bands that are mirrored and of the right sign by themselves. Crop, zoom and shif
 resampled once.
 """
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Iterator, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,68 +20,54 @@ from wavdiff.system.errors import WavdiffError
 ExampleKey = tuple[int | EncodedImage, int, float]
 
 
+@dataclass(eq=False)
 class ExampleDataset(torch.utils.data.Dataset[torch.Tensor]):
     """Examples by key: which image, which chance, how much augmentation.
 
-    Args:
+    Attributes:
         source: the images; those of a stream come with the keys.
         size: (height, width) of an example, in pixels.
-        channels: 1 or 3.
-        crop: as for :func:`crop_example`.
-        pad: as for :func:`crop_example`.
+        channels, crop, pad: as for `crop_example`.
         augmentation: the random changes at strength 1.
     """
 
-    def __init__(
-        self,
-        source: Images,
-        size: tuple[int, int],
-        channels: int = 1,
-        crop: int | None = None,
-        pad: bool = False,
-        augmentation: Augmentation | None = None,
-    ) -> None:
-        self.source = source
-        self.size = size
-        self.channels = channels
-        self.crop = crop
-        self.pad = pad
-        self.augmentation = Augmentation() if augmentation is None else augmentation
+    source: Images
+    size: tuple[int, int]
+    channels: int = 1
+    crop: int | None = None
+    pad: bool = False
+    augmentation: Augmentation = Augmentation()
 
     def __len__(self) -> int:
-        """Count the images; 0 for a stream whose length is not known."""
+        """How many images there are; 0 for a stream whose length is not known."""
         return count_images(self.source) or 0
 
     def __getitem__(self, key: ExampleKey) -> torch.Tensor:
-        """Make the example of a key.
+        """The example of a key, always the same.
 
         Args:
             key: (the image's index, or the encoded image; seed of the chance; strength): the amounts of augmentation
                 are multiplied by the strength; flips stay on at strength 0.
 
         Returns:
-            float32 (C, h, w) in [-1, 1], always the same for the same key.
+            float32 (C, h, w) in [-1, 1].
 
         Raises:
-            WavdiffError: as for :func:`crop_example`, naming the image.
+            WavdiffError: as for `crop_example`, naming the image.
         """
         which, seed, strength = key
-        generator = np.random.default_rng(seed)
         augmentation = self.augmentation.scaled(strength)
         image, label = self._image(which, seed)
-        try:
+        generator = np.random.default_rng(seed)
+        with _naming(label):
             return crop_example(image, self.size, self.channels, self.crop, self.pad, augmentation, generator)
-        except WavdiffError as error:
-            raise WavdiffError(f"{label()}: {error}") from error
 
-    def _image(self, which: int | EncodedImage, seed: int) -> tuple[np.ndarray, Callable[[], str]]:
+    def _image(self, which: int | EncodedImage, seed: int) -> tuple[np.ndarray, str]:
         if isinstance(which, EncodedImage):
-            substitutes = () if isinstance(self.source, Sized) else self.source.substitutes
-            return decoded(which, self.channels, substitutes, seed), lambda: which.label
+            return decoded(which, self.channels, getattr(self.source, "substitutes", ()), seed), which.label
         if not isinstance(self.source, Sized):
             raise TypeError("the images of a stream have no numbers")
-        source = self.source
-        return source[which], lambda: source.label(which)
+        return self.source[which], self.source.label(which)
 
 
 def heldout_batch(
@@ -94,26 +82,28 @@ def heldout_batch(
 
     Args:
         source: the images.
-        size: (height, width) in pixels.
-        channels: 1 or 3.
-        crop: as for :func:`crop_example`.
-        pad: as for :func:`crop_example`.
-        limit: the first so many images only; None for all.
+        size, channels, crop, pad: as for `crop_example`.
+        limit: the first so many images only, at least 1; None for all.
 
     Returns:
         float32 (N, C, h, w) in [-1, 1].
 
     Raises:
-        WavdiffError: as for :func:`crop_example`, naming the image; or a limit below 1.
+        WavdiffError: as for `crop_example`, naming the image; or a limit below 1.
     """
     if limit is not None and limit < 1:
         raise WavdiffError(f"limit must be at least 1, not {limit}")
-    indices: Iterable[int] = range(len(source) if limit is None else min(limit, len(source)))
-    plain = Augmentation()
     examples = []
-    for index in indices:
-        try:
-            examples.append(crop_example(source[index], size, channels, crop, pad, plain, None))
-        except WavdiffError as error:
-            raise WavdiffError(f"{source.label(index)}: {error}") from error
+    for place in range(len(source))[:limit]:
+        with _naming(source.label(place)):
+            examples.append(crop_example(source[place], size, channels, crop, pad, Augmentation(), None))
     return torch.stack(examples)
+
+
+@contextmanager
+def _naming(label: str) -> Iterator[None]:
+    """Let errors name the image."""
+    try:
+        yield
+    except WavdiffError as error:
+        raise WavdiffError(f"{label}: {error}") from error

@@ -1,12 +1,15 @@
 """What every source of images offers."""
 
 import hashlib
-from collections.abc import Iterator, Sequence, Sized
+import warnings
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
+
+from wavdiff.system.errors import WavdiffError
 
 Split = Literal["train", "heldout", "validation"]
 
@@ -22,16 +25,14 @@ class ImageSource(Protocol):
     name: str
     credit: str
 
-    def __len__(self) -> int:
-        """Count the images."""
-        ...
+    def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Give image ``index``: uint8, (H, W) for gray or (H, W, 3) for RGB."""
+        """An image: uint8, (H, W) for gray or (H, W, 3) for RGB."""
         ...
 
     def label(self, index: int) -> str:
-        """Name image ``index`` for messages and logs."""
+        """An image's name, for messages and logs."""
         ...
 
 
@@ -48,7 +49,8 @@ class EncodedImage:
     label: str
 
 
-class ImageStream(Protocol):
+@dataclass(eq=False)
+class ImageStream:
     """Images that are read one after the other, in an order that a seed shuffles.
 
     Attributes:
@@ -66,74 +68,87 @@ class ImageStream(Protocol):
     substitutes: tuple[EncodedImage, ...]
 
     def epoch(self, seed: int, number: int, skip: int = 0) -> Iterator[EncodedImage]:
-        """Give the images of epoch ``number`` in the order of ``seed``, without the first ``skip``."""
-        ...
+        """The images of one epoch in the order of a seed, without the first `skip`."""
+        raise NotImplementedError
 
 
 Images = ImageSource | ImageStream
 
 
 def source_digest(source: Images) -> str | None:
-    """Give a text that changes when the images of a source change; None where that cannot be told cheaply."""
+    """A text that changes when the images of a source change; None where that cannot be told cheaply."""
     digest: str | None = getattr(source, "digest", None)
     return digest
 
 
 def count_images(source: Images) -> int | None:
-    """Count the images of a source or of an epoch of a stream; None where that is not known."""
+    """How many images a source or an epoch of a stream has; None where that is not known."""
     return len(source) if isinstance(source, Sized) else source.length
 
 
+@dataclass(eq=False)
 class ArraySource:
     """Images held in memory.
 
-    Args:
-        name: the name of the source.
-        credit: whom to thank.
+    Attributes:
+        name, credit: as for `ImageSource`.
         images: uint8 arrays (H, W) or (H, W, 3), or one array with the images along its first axis.
         labels: one name per image, or None to count them.
     """
 
-    def __init__(
-        self, name: str, credit: str, images: Sequence[np.ndarray] | np.ndarray, labels: Sequence[str] | None = None
-    ) -> None:
-        self.name = name
-        self.credit = credit
-        self._images = images
-        self._labels = labels
+    name: str
+    credit: str
+    images: Sequence[np.ndarray] | np.ndarray
+    labels: Sequence[str] | None = None
 
     def __len__(self) -> int:
-        """Count the images."""
-        return len(self._images)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Give image ``index``, uint8 (H, W) or (H, W, 3)."""
-        image: np.ndarray = self._images[index]
+        image: np.ndarray = self.images[index]
         return image
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 over shapes and pixels, as 64 hexadecimal digits."""
         total = hashlib.sha256()
-        for image in self._images:
+        for image in self.images:
             total.update(f"{image.shape}\0".encode() + np.ascontiguousarray(image).tobytes())
         return total.hexdigest()
 
     def label(self, index: int) -> str:
-        """Name image ``index``."""
-        return f"{self.name} {index}" if self._labels is None else self._labels[index]
+        """An image's name."""
+        return f"{self.name} {index}" if self.labels is None else self.labels[index]
+
+
+def first_readable(
+    index: int, count: int, read: Callable[[int], np.ndarray], damaged: set[int], gone: str
+) -> np.ndarray:
+    """Read one of `count` images; where it turns out to be damaged, the next readable one, with a warning.
+
+    Args:
+        index: in [-count, count).
+        count: how many there are.
+        read: reads an image in [0, count) or raises WavdiffError.
+        damaged: those that are known to be damaged; what is found out is added.
+        gone: the error if none can be read.
+    """
+    if not -count <= index < count:
+        raise IndexError(f"image {index} of {count}")
+    for step in range(count):
+        place = (index + step) % count
+        if place in damaged:
+            continue
+        try:
+            return read(place)
+        except WavdiffError as error:
+            damaged.add(place)
+            warnings.warn(f"skipped, replaced by the next image: {error}", stacklevel=3)
+    raise WavdiffError(gone)
 
 
 def reduce_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Make an RGB image gray where gray is wanted: the mean of its channels, rounded.
-
-    Args:
-        image: uint8 (H, W) or (H, W, 3).
-        channels: 1 for gray; with 3 the image is returned as it is.
-
-    Returns:
-        uint8 (H, W), or the image itself.
-    """
+    """An image, uint8 (H, W) or (H, W, 3), made gray if `channels` is 1: the mean of RGB, rounded."""
     if channels == 1 and image.ndim == 3:
         mean: np.ndarray = (image.astype(np.uint16).sum(axis=2) + 1) // 3
         return mean.astype(np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -15,64 +15,72 @@ from wavdiff import api
 from wavdiff.data import ExampleDataset, Images, heldout_batch
 from wavdiff.data.protocols import EncodedImage
 from wavdiff.evaluation import metrics
+from wavdiff.evaluation.report_files import Say
+from wavdiff.evaluation.request import EvaluationRequest
 from wavdiff.images import image_grid, save_image
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.training.batches import example_settings, open_data
-from wavdiff.training.config import RunConfig
+from wavdiff.models.run_config import RunConfig
+from wavdiff.training.batches import open_data
 
 NEIGHBOURS = 16
-
-
 KID_BLOCKS = 10
-
-
 CHOOSE_SEED = 12345
+LEAST_TRAINING = 1000
+"""Training images that samples are compared with, where there are so many; as many as samples, if that is more."""
+MOST_DISTANCES = 1000
+"""Samples and held-out images whose nearest training image is looked for."""
 
 
 def measure_samples(
-    cascades: dict[str, WaveletCascade], config: RunConfig, count: int, seed: int, out: Path, say: Callable[[str], None]
+    name: str, cascade: WaveletCascade, config: RunConfig, request: EvaluationRequest, out: Path, say: Say
 ) -> dict[str, Any]:
-    """KID-EffLite0 with jackknife standard errors, and distances to the nearest training image."""
+    """KID-EffLite0 with jackknife standard errors, and distances to the nearest training image.
+
+    `samples-*.png` and `neighbours-*.png`, samples with their nearest training images, are written into `out`.
+    """
     train_source, held_source = open_data(config)
-    settings = example_settings(config)
+    settings = config.example_settings
     held = heldout_batch(held_source, **settings)
-    train = _chosen(train_source, max(count, 1000), settings)
+    count = request.kid_samples
+    train = _chosen(train_source, max(count, LEAST_TRAINING), settings)
     extractor = metrics.FeatureExtractor()
-    train_features, held_features = extractor(train), extractor(held)
-    floor, error = _kid(train_features, held_features)
-    results: dict[str, Any] = {
+    features = {"training": extractor(train), "held-out": extractor(held)}
+
+    def kid(what: str, own: Tensor, against: str) -> dict[str, float]:
+        blocks = min(KID_BLOCKS, len(own) // 2, len(features[against]) // 2)  # small sets are cut into fewer
+        value, error = metrics.kid_and_standard_error(own, features[against], blocks)
+        say(f"KID-EffLite0 {what} against {against}: {value:.4f} ± {error:.4f}")
+        return {"kid": round(value, 5), "standard_error": round(error, 5)}
+
+    between = kid("held-out", features["held-out"], "training")
+    started = time.perf_counter()
+    images = api.sample(cascade, count, request.seed)
+    seconds = time.perf_counter() - started
+    drawn = extractor(images)
+    part = images[:MOST_DISTANCES]
+    distances, nearest = metrics.nearest_training_distances(part, train)
+    held_distances, _ = metrics.nearest_training_distances(held[:MOST_DISTANCES], train)
+    pairs = torch.stack([part[:NEIGHBOURS], train[nearest[:NEIGHBOURS]]], dim=1).flatten(0, 1)
+    file_name = Path(name).name.replace(" ", "-") or "model"
+    save_image(out / f"neighbours-{file_name}.png", image_grid(pairs, columns=8))
+    save_image(out / f"samples-{file_name}.png", image_grid(images[:64], columns=8))
+    mirrored = config.data.augmentation.flip
+    return {
         "training images": len(train),
         "held-out images": len(held),
-        "held-out against training": {"kid": round(floor, 5), "standard_error": round(error, 5)},
+        "held-out against training": between,
+        name: {
+            "samples": count,
+            "seed": request.seed,
+            "seconds_to_draw": round(seconds, 1),
+            **{f"against {against}": kid(f"{name}, {count} samples", drawn, against) for against in features},
+            "distance to the nearest training image": {
+                "samples": _quantiles(distances),
+                "held-out images": _quantiles(held_distances),
+            },
+            "mirrored training images counted": True if mirrored else "yes, though training did not mirror",
+        },
     }
-    say(f"KID-EffLite0 held-out against training: {floor:.4f} ± {error:.4f}")
-    mirrored = config.data.augmentation.flip
-    for name, cascade in cascades.items():
-        started = time.perf_counter()
-        images = api.sample(cascade, count, seed)
-        seconds = time.perf_counter() - started
-        features = extractor(images)
-        row: dict[str, Any] = {"samples": count, "seed": seed, "seconds_to_draw": round(seconds, 1)}
-        for label, other in (("training", train_features), ("held-out", held_features)):
-            value, error = _kid(features, other)
-            row[f"against {label}"] = {"kid": round(value, 5), "standard_error": round(error, 5)}
-            say(f"KID-EffLite0 {name}, {count} samples against {label}: {value:.4f} ± {error:.4f}")
-        part = images[:1000]
-        distances, nearest = metrics.nearest_training_distances(part, train)
-        held_distances, _ = metrics.nearest_training_distances(held[:1000], train)
-        row["distance to the nearest training image"] = {"samples": _quantiles(distances)}
-        row["distance to the nearest training image"]["held-out images"] = _quantiles(held_distances)
-        row["mirrored training images counted"] = True if mirrored else "yes, though training did not mirror"
-        pairs = torch.stack([part[:NEIGHBOURS], train[nearest[:NEIGHBOURS]]], dim=1).flatten(0, 1)
-        save_image(out / f"neighbours-{_file_name(name)}.png", image_grid(pairs, columns=8))
-        save_image(out / f"samples-{_file_name(name)}.png", image_grid(images[:64], columns=8))
-        results[name] = row
-    return results
-
-
-def _kid(one: Tensor, other: Tensor) -> tuple[float, float]:
-    """KID and its standard error; small sets are cut into fewer blocks."""
-    return metrics.kid_and_standard_error(one, other, min(KID_BLOCKS, len(one) // 2, len(other) // 2))
 
 
 def _chosen(source: Images, most: int, settings: dict[str, Any]) -> Tensor:
@@ -88,11 +96,5 @@ def _chosen(source: Images, most: int, settings: dict[str, Any]) -> Tensor:
 
 
 def _quantiles(distances: Tensor) -> dict[str, float]:
-    values = torch.quantile(distances.double(), torch.tensor([0.0, 0.1, 0.5, 0.9], dtype=torch.float64))
-    return {
-        name: round(float(value), 4) for name, value in zip(("minimum", "10 %", "median", "90 %"), values, strict=True)
-    }
-
-
-def _file_name(model: str) -> str:
-    return Path(model).name.replace(" ", "-") or "model"
+    places = {"minimum": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9}
+    return {name: round(float(distances.double().quantile(place)), 4) for name, place in places.items()}

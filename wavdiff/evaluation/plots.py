@@ -1,13 +1,13 @@
-"""Plots of the tables; the only module that knows matplotlib."""
+"""Plots of the tables; what knows how to reach matplotlib."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wavdiff.evaluation.scores import Rows
-from wavdiff.evaluation.tables import methods_of
+from wavdiff.evaluation.tables import above, methods_of
 from wavdiff.system.errors import WavdiffError
 
 
@@ -27,68 +27,68 @@ def pyplot() -> Any:
     return plots
 
 
-def plot_denoising(rows: Rows, path: Path, single: Sequence[Rows] = ()) -> None:
-    """Draw the PSNR of every method above BM3D's (without it, above the noisy picture's) by noise level.
+def png(figure: Any, dots_per_inch: int) -> bytes:
+    """A figure as a PNG file; it is closed."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dots_per_inch)
+    pyplot().close(figure)
+    return file.getvalue()
 
-    Args:
-        rows: averages, by noise level and method.
-        path: the PNG.
-        single: the same of single pictures, drawn as faint points.
+
+def plot_denoising(rows: Rows, single: Sequence[Rows] = ()) -> bytes:
+    """The PSNR of every method above BM3D's (without it, the noisy picture's) by noise level, averages as lines; PNG.
+
+    The tables in `single`, each of one picture, are faint points.
     """
     reference = "BM3D" if all("BM3D" in row for row in rows.values()) else "noisy"
-    plots = pyplot()
-    figure, axes = plots.subplots(figsize=(6, 4), layout="constrained")
-    levels = [float(key.split("/")[0]) for key in rows]
-    for name in methods_of(rows):
-        if name == "noisy":
-            continue
-        gains = [row[name]["psnr"] - row[reference]["psnr"] for row in rows.values()]
-        (line,) = axes.plot(levels, gains, marker="o", label=name)
-        if name != reference:
-            points = [
-                (level, table[key][name]["psnr"] - table[key][reference]["psnr"])
-                for table in single
-                for level, key in zip(levels, rows, strict=True)
-            ]
-            axes.scatter(*zip(*points, strict=True), s=9, alpha=0.3, color=line.get_color()) if points else None
+    figure, axes = pyplot().subplots(figsize=(6, 4), layout="constrained")
+    levels = {key: float(key.split("/")[0]) for key in rows}
+    places = list(levels.values())
+    if reference == "BM3D":
+        axes.plot(places, [0.0] * len(places), marker="o", label=reference)
+    gains, singles = above(rows, reference), [above(table, reference) for table in single]
+    for name in methods_of(gains):
+        (line,) = axes.plot(places, [row[name]["psnr"] for row in gains.values()], marker="o", label=name)
+        _scatter(axes, name, levels, singles, alpha=0.3, color=line.get_color())
     axes.set_xscale("log")
-    axes.set_xticks(levels, [f"{level:g}" for level in levels])
+    axes.set_xticks(places, [f"{level:g}" for level in places])
     axes.minorticks_off()
-    words = {"BM3D": "BM3D", "noisy": "the noisy image"}[reference]
-    axes.set(xlabel="noise level (of 255)", ylabel=f"PSNR above {words} (dB)")
     axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=120)
-    plots.close(figure)
+    words = {"BM3D": "BM3D", "noisy": "the noisy image"}[reference]
+    return _finished(figure, axes, "noise level (of 255)", f"PSNR above {words} (dB)")
 
 
-def plot_enlarging(rows: Rows, path: Path, single: Sequence[Rows] = ()) -> None:
-    """Draw the PSNR of every method above bicubic's, by factor, as bars.
-
-    Args:
-        rows: averages, by factor and method.
-        path: the PNG.
-        single: the same of single pictures, drawn as points on the bars.
-    """
-    plots = pyplot()
-    figure, axes = plots.subplots(figsize=(6, 4), layout="constrained")
-    names = [name for name in methods_of(rows) if name != "bicubic"]
+def plot_enlarging(rows: Rows, single: Sequence[Rows] = ()) -> bytes:
+    """The PSNR of every method above bicubic's, by factor, averages as bars and `single` pictures as points; PNG."""
+    figure, axes = pyplot().subplots(figsize=(6, 4), layout="constrained")
+    gains, singles = above(rows, "bicubic"), [above(table, "bicubic") for table in single]
+    names = methods_of(gains)
     width = 0.8 / max(len(names), 1)
     for index, name in enumerate(names):
-        places = {key: k + (index - (len(names) - 1) / 2) * width for k, key in enumerate(rows) if name in rows[key]}
-        gains = [rows[key][name]["psnr"] - rows[key]["bicubic"]["psnr"] for key in places]
-        axes.bar(list(places.values()), gains, 0.9 * width, label=name, alpha=0.7)
-        points = [
-            (place, table[key][name]["psnr"] - table[key]["bicubic"]["psnr"])
-            for table in single
-            for key, place in places.items()
-            if name in table.get(key, {})
-        ]
-        axes.scatter(*zip(*points, strict=True), s=9, color="black", alpha=0.4) if points else None
+        places = {key: k + (index - (len(names) - 1) / 2) * width for k, key in enumerate(rows) if name in gains[key]}
+        axes.bar(
+            list(places.values()), [gains[key][name]["psnr"] for key in places], 0.9 * width, label=name, alpha=0.7
+        )
+        _scatter(axes, name, places, singles, color="black", alpha=0.4)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(rows)), list(rows))
-    axes.set(xlabel="enlarged from block means", ylabel="PSNR above bicubic (dB)")
     axes.grid(alpha=0.3, axis="y")
+    return _finished(figure, axes, "enlarged from block means", "PSNR above bicubic (dB)")
+
+
+def _scatter(axes: Any, name: str, places: Mapping[str, float], tables: Sequence[Rows], **style: Any) -> None:
+    """The method's PSNR in every table, at the place of its noise level or factor."""
+    points = [
+        (place, table[key][name]["psnr"])
+        for table in tables
+        for key, place in places.items()
+        if name in table.get(key, {})
+    ]
+    if points:
+        axes.scatter(*zip(*points, strict=True), s=9, **style)
+
+
+def _finished(figure: Any, axes: Any, across: str, up: str) -> bytes:
+    axes.set(xlabel=across, ylabel=up)
     axes.legend()
-    figure.savefig(path, dpi=120)
-    plots.close(figure)
+    return png(figure, 120)

@@ -7,28 +7,17 @@ by method, by measure.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from wavdiff import api
 from wavdiff.evaluation import metrics
-from wavdiff.models.cascade.model import WaveletCascade
 
 Scores = dict[str, float]
-
-
 Rows = dict[str, dict[str, Scores]]
-
-
 HIGHEST_PSNR = 100.0
 """Decibels that stand for a result without any error, whose PSNR is infinite: JSON and averages need a number."""
-
-
 _TIMES = ("seconds", "processor_seconds")
-
-
 _DIGITS = {"ssim": 5}  # of others 4
 
 
@@ -37,9 +26,9 @@ def level_name(sigma: float) -> str:
     return f"{sigma * 255:g}/255"
 
 
-def factor_name(factor: int) -> str:
-    """The factor as it is written: "x2"."""
-    return f"x{factor}"
+def psnr_line(name: str, row: Mapping[str, Scores]) -> str:
+    """What is said of a row while others are measured: "x2: bicubic 28.17, photos 29.90"."""
+    return f"{name}: " + ", ".join(f"{method} {one['psnr']:.2f}" for method, one in row.items())
 
 
 def score(estimate: Tensor, reference: Tensor, source: Tensor, times: tuple[float, float] | None = None) -> Scores:
@@ -106,23 +95,3 @@ def _average_scores(scores: list[Scores]) -> Scores:
         if name in sums:
             means[f"{name}_per_megapixel"] = float(f"{sums[name] / sums['megapixels']:.4g}")
     return {**means, "pictures": len(scores)}
-
-
-Mode = Literal["mean", "sample"]
-
-
-def denoised(cascade: WaveletCascade, noisy: Tensor, sigma: float, mode: Mode = "mean", seed: int = 0) -> Tensor:
-    """Denoise pictures (N, C, H, W) in [-1, 1] plus noise of `sigma` ([0, 1] units); picture k has seed `seed` + k."""
-    result: Tensor = api.denoise(noisy, sigma, model=cascade, mode=mode, seed=seed)
-    return result
-
-
-def enlarged(cascade: WaveletCascade, small: Tensor, factor: int, mode: Mode = "mean", seed: int = 0) -> Tensor:
-    """Enlarge pictures (N, C, H, W) in [-1, 1] by a power of two; picture k has seed `seed` + k."""
-    result: Tensor = api.upscale(small, factor, model=cascade, mode=mode, seed=seed)
-    return result
-
-
-def can_enlarge(cascade: WaveletCascade, factor: int) -> bool:
-    """Whether the cascade has the scales for it; a network without scales enlarges nothing."""
-    return factor <= 2**cascade.levels

@@ -1,17 +1,13 @@
-"""Markdown tables, and their place in a model's card."""
+"""Tables of scores, and how they are written in Markdown."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
-from wavdiff.evaluation.scores import Rows
-
-CARD_MARK = "<!-- written by wavdiff evaluate --update-card -->"
-
+from wavdiff.evaluation.scores import Rows, Scores
 
 NOTHING = "–"
+TITLES = {"denoise": "Denoising, by noise level", "upscale": "Enlarging from block means"}
 
 
 def markdown_table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
@@ -26,30 +22,33 @@ def methods_of(rows: Rows) -> list[str]:
     return list(dict.fromkeys(name for row in rows.values() for name in row))
 
 
-def score_table(title: str, rows: Rows) -> str:
-    """A section: PSNR / SSIM by method (down) and noise level or factor (across)."""
-    cells = {
-        name: [
-            f"{row[name]['psnr']:.2f} / {row[name]['ssim']:.3f}" if name in row else NOTHING for row in rows.values()
-        ]
+def above(rows: Rows, reference: str) -> Rows:
+    """PSNR above that of a reference, where it was measured; of all methods but this one and the noisy picture."""
+    return {
+        key: {
+            name: {"psnr": one["psnr"] - row[reference]["psnr"]}
+            for name, one in row.items()
+            if name not in (reference, "noisy")
+        }
+        for key, row in rows.items()
+        if reference in row
+    }
+
+
+def cells(rows: Rows, cell: Callable[[Scores], str | None]) -> dict[str, list[str]]:
+    """{method: its cells, one for each noise level or factor}; methods without any are left out."""
+    found = {
+        name: [(cell(row[name]) if name in row else None) or NOTHING for row in rows.values()]
         for name in methods_of(rows)
     }
-    return f"## {title}\n\n" + markdown_table(list(rows), cells)
+    return {name: texts for name, texts in found.items() if set(texts) != {NOTHING}}
 
 
-def update_card(model: Path, text: str, out: Path | None = None) -> None:
-    """Put a report into a model's card, in place of an earlier one, and the picture of neighbours beside it.
+def score_cell(scores: Scores) -> str:
+    """PSNR / SSIM."""
+    return f"{scores['psnr']:.2f} / {scores['ssim']:.3f}"
 
-    Args:
-        model: the folder of the model.
-        text: the report in Markdown; its first line, the title, is left out.
-        out: the folder of the report, where `neighbours-*.png` may lie; None: there are none.
-    """
-    card = model / "README.md"
-    before = card.read_text(encoding="utf-8").split(CARD_MARK)[0].rstrip() if card.is_file() else ""
-    body = text.split("\n", 1)[1].strip()
-    neighbours = list(out.glob("neighbours-*.png")) if out else []
-    if neighbours:
-        shutil.copyfile(neighbours[0], model / "neighbours.png")
-        body += "\n\nSamples, each with its nearest training photograph on its right:\n\n![neighbours](neighbours.png)"
-    card.write_text(f"{before}\n\n{CARD_MARK}\n# Evaluation\n\n{body}\n", encoding="utf-8")
+
+def score_table(task: str, rows: Rows) -> str:
+    """A section on "denoise" or "upscale": PSNR / SSIM by method (down) and noise level or factor (across)."""
+    return f"## {TITLES[task]}\n\n" + markdown_table(list(rows), cells(rows, score_cell))

@@ -18,8 +18,6 @@ import numpy as np
 from wavdiff.system.errors import WavdiffError
 
 SPOOL_BYTES = 64 * 2**20
-
-
 _STRIP_BYTES = 4 * 2**20
 
 

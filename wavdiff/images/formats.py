@@ -24,26 +24,14 @@ WRITABLE_FORMATS = {
     ".ppm": "PPM",
     ".gif": "GIF",
 }
-
-
 FORMATS_WITH_ALPHA = ("PNG", "WEBP", "TIFF", "GIF")
-
-
 FORMATS_WITH_16_BITS = ("PNG", "TIFF", "PPM")
-
-
 FORMATS_WITH_PROFILE = ("PNG", "JPEG", "WEBP", "TIFF")
-
-
 SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True, "exact": True},
 }
-
-
 _LARGEST_WEBP = 2**25
-
-
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535}
 
 

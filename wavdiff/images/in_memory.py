@@ -36,23 +36,11 @@ from wavdiff.system.errors import WavdiffError
 
 LIMIT = 16.0
 """The largest |x| that is believed to be a picture in [-1, 1]: 1 and 7.5 standard deviations of noise of sigma 1."""
-
-
 _INTEGER_MAXIMA = {"uint8": 255, "uint16": 65535}
-
-
 _NUMPY_FLOATS = ("float16", "float32", "float64")
-
-
 _TORCH_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
 _TORCH_INTEGERS = {torch.uint8: 255, torch.uint16: 65535}
-
-
 _ALPHA_SLACK = 1e-3
-
-
 Finish = Callable[[Tensor, Tensor | None, Tensor | None], Any]
 
 

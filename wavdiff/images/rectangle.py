@@ -1,15 +1,11 @@
-"""Places in a picture: rectangles, and noise that is a function of its place."""
+"""Places in a picture, and pictures that are read and written by them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -31,6 +27,11 @@ class Rectangle:
         """Number of columns."""
         return self.right - self.left
 
+    @property
+    def sides(self) -> tuple[int, int, int, int]:
+        """(top, bottom, left, right)."""
+        return self.top, self.bottom, self.left, self.right
+
     def grown(self, halo: int, size: tuple[int, int]) -> Rectangle:
         """The rectangle with `halo` more on every side, as far as an array of `size` (height, width) goes."""
         return Rectangle(
@@ -39,6 +40,19 @@ class Rectangle:
             max(self.left - halo, 0),
             min(self.right + halo, size[1]),
         )
+
+    def common(self, other: Rectangle) -> Rectangle:
+        """What lies in both; its height or width is not positive where nothing does."""
+        return Rectangle(
+            max(self.top, other.top),
+            min(self.bottom, other.bottom),
+            max(self.left, other.left),
+            min(self.right, other.right),
+        )
+
+    def relative_to(self, other: Rectangle) -> Rectangle:
+        """The same place, counted from the first row and column of another."""
+        return Rectangle(self.top - other.top, self.bottom - other.top, self.left - other.left, self.right - other.left)
 
     def scaled(self, factor: int) -> Rectangle:
         """The same place on a grid `factor` times as fine."""
@@ -49,15 +63,19 @@ class Rectangle:
         rows = slice(inner.top - self.top, inner.bottom - self.top)
         return values[..., rows, inner.left - self.left : inner.right - self.left]
 
-
-Read = Callable[[int, int, int, int], Tensor]
-"""read(top, bottom, left, right): a rectangle of a picture, (P, h, w) in [-1, 1]; P = 1 or 3."""
-
-
-Write = Callable[[int, int, Tensor], None]
-"""write(top, left, values): take a rectangle (P, h, w) of the result."""
+    def of(self, values: Tensor) -> Tensor:
+        """This place in `values` (..., H, W), which begin at (0, 0)."""
+        return values[..., self.top : self.bottom, self.left : self.right]
 
 
-def at(top: int, left: int, values: Tensor) -> Rectangle:
-    """The rectangle that `values` (..., h, w) cover when their first pixel is at (top, left)."""
-    return Rectangle(top, top + values.shape[-2], left, left + values.shape[-1])
+def bands(size: tuple[int, int], rows: int) -> Iterator[Rectangle]:
+    """Bands of rows that cover (height, width), from top to bottom."""
+    height, width = size
+    for top in range(0, height, rows):
+        yield Rectangle(top, min(top + rows, height), 0, width)
+
+
+Read = Callable[[Rectangle], Tensor]
+"""A picture by its rectangles: (P, h, w) in [-1, 1]; P = 1 or 3."""
+Write = Callable[[Rectangle, Tensor], None]
+"""Whoever takes a result by its rectangles, (P, h, w)."""

@@ -9,8 +9,6 @@ from PIL import Image
 from wavdiff.system.errors import WavdiffError
 
 ResizeMethod = Literal["bicubic", "lanczos", "box"]
-
-
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,

@@ -10,26 +10,26 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from wavdiff.models import find_family
 from wavdiff.models.cascade.config import MOST_PARAMETERS
-from wavdiff.models.cascade.model import WaveletCascade, check_settings
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.stored_settings import check_settings
+from wavdiff.models.run_config import SETTINGS_FILE
 from wavdiff.system.atomic import replace_folder
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.text_files import parse_json, parse_yaml, read_text
 
 WEIGHTS = Path(__file__).parent / "weights"
-
-
 WEIGHT_TYPES = ("F32", "F16", "BF16")
-
-
 DEFAULT_RESTORATION_MODEL = "photos"
 """The shipped model that `denoise` and `upscale` use unless another is named."""
 
@@ -48,12 +48,17 @@ def find_model(model: str | Path) -> Path:
     if str(model) in shipped_models():
         return WEIGHTS / str(model)
     path = Path(model).expanduser()
-    if (path / "model" / "cascade").is_dir():  # the output folder of a training run
+    if any(
+        (path / "model" / name).exists() for name in ("cascade", SETTINGS_FILE)
+    ):  # the output folder of a training run
         path = path / "model"
     if not path.is_dir():
         known = ", ".join(shipped_models()) or "none"
         raise WavdiffError(f"--model {model}: no such folder, and no shipped model of that name ({known})")
     if not (path / "cascade" / "config.json").is_file():
+        if (path / SETTINGS_FILE).is_file():
+            family = find_family(parse_json(read_text(path / SETTINGS_FILE)).get("family"))
+            raise WavdiffError(f"--model {model}: is a {family.noun}, no wavelet cascade")
         raise WavdiffError(f"--model {model}: is not a wavdiff model: cascade/config.json is missing")
     return path
 
@@ -169,9 +174,9 @@ def training_configuration(folder: Path) -> dict[str, Any] | None:
     return mapping if isinstance(mapping, dict) else None
 
 
-def weights_digest(cascade: WaveletCascade, dtype: torch.dtype = torch.float32) -> str:
+def weights_digest(model: Any, dtype: torch.dtype = torch.float32) -> str:
     """sha256 over names and values of all weights, independent of how the file lays them out."""
-    tensors = {name: value.to(dtype).contiguous() for name, value in sorted(cascade.state_dict().items())}
+    tensors = {name: value.to(dtype).contiguous() for name, value in sorted(model.state_dict().items())}
     return hashlib.sha256(save(tensors)).hexdigest()
 
 
@@ -191,9 +196,16 @@ def refuse_folder(out: Path, overwrite: bool) -> None:
 
 
 def write_model(
-    model: WaveletCascade, target: Path, card: str, record: dict[str, Any], configuration: str | None = None
+    model: Any,
+    target: Path,
+    card: str,
+    record: dict[str, Any],
+    configuration: str | None = None,
+    save: Callable[[Any, Path, str, str | None], None] | None = None,
 ) -> None:
     """Write a model folder with the record of what was trained on what, complete before it is in its place.
+
+    `save` writes what the record is put beside: `Family.save`; default `save_model`.
 
     Raises:
         WavdiffError: it cannot be written; the older one is as it was.
@@ -201,7 +213,7 @@ def write_model(
     unfinished = target.with_name(f".unfinished-{target.name}")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
-        save_model(model, unfinished, card, configuration)
+        (save or save_model)(model, unfinished, card, configuration)
         (unfinished / TRAINING_RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         replace_folder(unfinished, target)
     except (OSError, SafetensorError) as error:
@@ -209,7 +221,7 @@ def write_model(
         raise WavdiffError(f"model {target} cannot be written ({error})") from error
 
 
-def cast_weights(model: WaveletCascade, dtype: torch.dtype) -> WaveletCascade:
+def cast_weights(model: Any, dtype: torch.dtype) -> Any:
     """The model itself, its weights in `dtype` (diffusers' own `to` warns of what does not concern us)."""
-    nn.Module.to(cast(nn.Module, model), dtype)
+    nn.Module.to(model, dtype)
     return model

@@ -1,9 +1,10 @@
 """Pictures of any size: the cascade's verbs tile by tile, with exactly the result of the whole.
 
-- `walk`: the walk itself; `planes` and `picture`: what it reads and writes.
-- `verbs`: denoise and upscale for one picture given by its rectangles, whatever the cascade.
-- `posterior`: many draws, their mean, standard deviation and intervals.
-- `file`: from a picture file to its results.
+- `file`: from a picture file to its results; `request`: what is asked, and which files come of it.
+- `restorer`: one picture with its planes beside colour; `channels`, `checks`: what is around and behind it.
+- `tasks`: denoise and upscale, whatever the cascade; `tiled`, `frame`: a picture as a canvas of the walk.
+- `noise_estimation`, `octave_noise`: how noisy a picture is.
+- `posterior`, `posterior_files`: many draws, their mean, standard deviation and intervals.
 """
 
 from wavdiff.restoration.file import restore_file

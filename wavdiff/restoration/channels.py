@@ -1,4 +1,6 @@
-"""Colour for a gray cascade: the channels apart, or luma and two differences of colour.
+"""Channels around a picture: opacity, and colour for a gray cascade.
+
+A gray cascade takes the channels of an RGB picture apart, or luma and two differences of colour.
 
 With the opponent colours of Dabov, Foi, Katkovnik and Egiazarian (CBM3D, 2007), scaled by 1 / sqrt(3) as a whole so
 that luma is the mean of the channels and has their range,
@@ -12,28 +14,19 @@ the picture in it and meets the networks with less noise than a channel does.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from wavdiff.images import PictureInfo, Planes
-from wavdiff.images.rectangle import Read, Write
-
-if TYPE_CHECKING:
-    pass
-
+from wavdiff.images.rectangle import Read, Rectangle, Write
 
 LUMA_NOISE = 1 / math.sqrt(3)
 """Standard deviation of noise in a plane, as a part of that in a channel."""
-
-
 _ROWS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))
-
-
 _PLANES = torch.tensor(_ROWS, dtype=torch.float64)
-
-
 _OPPONENT = _PLANES / (3 * _PLANES.square().sum(dim=1, keepdim=True)).sqrt()
 
 
@@ -49,15 +42,55 @@ def from_luma(planes: Tensor) -> Tensor:
 
 def reading_luma(read: Read) -> Read:
     """`read` of an RGB picture, as luma and colour differences."""
-    return lambda top, bottom, left, right: to_luma(read(top, bottom, left, right))
+    return lambda where: to_luma(read(where))
 
 
 def writing_luma(write: Write) -> Write:
     """A write of luma and colour differences that hands RGB on to `write`."""
-    return lambda top, left, values: write(top, left, from_luma(values))
+    return lambda where, values: write(where, from_luma(values))
 
 
-VISIBLE = 1 / 1024
+def premultiplied(source: Source) -> Read:
+    """Colour times opacity, where 0 is black."""
+
+    def read(where: Rectangle) -> Tensor:
+        planes = source.read(*where.sides)
+        assert planes.alpha is not None
+        return (planes.colour + 1) * planes.alpha - 1
+
+    return read
+
+
+def unmultiplied(colour: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """Colour and opacity in [0, 1] of premultiplied colour and opacity in [-1, 1]; what is invisible is black."""
+    alpha = ((alpha + 1) / 2).clamp(0, 1)
+    light = torch.where(alpha > _VISIBLE, (colour + 1) / 2 / alpha.clamp(min=_VISIBLE), torch.zeros(()))
+    return 2 * light.clamp(0, 1) - 1, alpha
+
+
+def limited(read: Read, size: tuple[int, int], factor: int, write: Write) -> Write:
+    """A write that keeps enlarged values within the range of the small picture's nine pixels around them.
+
+    What is opaque all around stays opaque to the last bit, and what is transparent stays transparent.
+    """
+
+    def limit(where: Rectangle, values: Tensor) -> None:
+        small = Rectangle(
+            where.top // factor, -(-where.bottom // factor), where.left // factor, -(-where.right // factor)
+        )
+        region = small.grown(1, size)
+        around = read(region)[None]
+        upper, lower = (sign * max_pool2d(sign * around, 3, stride=1, padding=1)[0] for sign in (1, -1))
+        limits = []
+        for bound in (lower, upper):
+            large = region.cut(bound, small).repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+            limits.append(small.scaled(factor).cut(large, where))
+        write(where, torch.maximum(torch.minimum(values, limits[1]), limits[0]))
+
+    return limit
+
+
+_VISIBLE = 1 / 1024
 
 
 class Source(Protocol):

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wavdiff.images import check_picture_path, create_picture, format_of, open_picture
-from wavdiff.images.rectangle import Write, at
+from wavdiff.images.rectangle import Write
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.restoration.planes import Plane
 from wavdiff.restoration.posterior_files import write_summary
 from wavdiff.restoration.request import RestorationRequest, RestorationResult, planned_outputs
-from wavdiff.restoration.restorer import Work
+from wavdiff.restoration.restorer import Restorer
+from wavdiff.restoration.tasks import Plain
 from wavdiff.restoration.tiled import Progress
 from wavdiff.system.errors import WavdiffError
 
@@ -57,7 +58,7 @@ def restore_file(
     before = {path for path in outputs if os.path.lexists(path)}
     try:
         with open_picture(source, spool_bytes=request.memory_bytes // 8) as reader, ExitStack() as writers:
-            work = Work(cascade, reader, request, progress)
+            work = Restorer(cascade, reader, request, progress)
             writers.callback(work.close)
             kind = None if isinstance(target, Path) else _format_name(format or reader.info.format)
 
@@ -65,7 +66,7 @@ def restore_file(
                 spool = request.memory_bytes // 8 // (1 + request.samples)
                 sink = create_picture(place, reader.info, work.size, format=kind, spool_bytes=spool)
                 writers.enter_context(sink)
-                return lambda top, left, values: sink.write(top, left, work.completed(top, left, values))
+                return lambda where, values: sink.write(where.top, where.left, work.completed(where, values))
 
             main = writer(target)  # what the format cannot hold is refused here, before the work
             if isinstance(target, Path):
@@ -73,30 +74,26 @@ def restore_file(
             work.prepare()
             files = iter(outputs[1:])
             if request.add_noise:
-                work.copy(work.noisy, writer(next(files)))
+                work.noisy.hand_over(writer(next(files)))
             if request.samples:
                 draws = []
                 for index in range(request.samples):
                     plane = Plane(work.channels, *work.size, in_memory=work.fits(request.samples))
                     draws.append(plane)
                     writers.callback(plane.close)
-                    work.colour(_into(plane), "sample", index)
-                    work.copy(plane.read, writer(next(files)))
+                    work.colour(plane.write, "sample", index)
+                    Plain(plane.read, work.size, work.channels).hand_over(writer(next(files)))
                 work.messages += write_summary(draws, request, list(files), main, writer, writers)
-            elif request.add_noise:
-                work.measured(main)
             else:
-                work.colour(work.compared(main), request.mode, 0)
+                watch = work.observer()
+                work.colour(watch.watching(main) if watch else main, request.mode, 0)
+                work.messages += [watch.report()] if watch else []
     except BaseException:
         for path in outputs:
             if path not in before:
                 path.unlink(missing_ok=True)
         raise
     return RestorationResult(outputs, work.messages)
-
-
-def _into(plane: Plane) -> Write:
-    return lambda top, left, values: plane.write(at(top, left, values), values)
 
 
 def _format_name(name: str | None) -> str:

@@ -33,7 +33,7 @@ class FramedPicture:
         rows = _mirrored(torch.arange(where.top, where.bottom) - self.frame, self.picture[0])
         columns = _mirrored(torch.arange(where.left, where.right) - self.frame, self.picture[1])
         top, left = int(rows.min()), int(columns.min())
-        values = self._read(top, int(rows.max()) + 1, left, int(columns.max()) + 1)
+        values = self._read(Rectangle(top, int(rows.max()) + 1, left, int(columns.max()) + 1))
         return _gathered(_gathered(values, rows - top, 1), columns - left, 2)
 
     def size_at(self, scale: int) -> tuple[int, int]:

@@ -40,12 +40,8 @@ from wavdiff.system.errors import WavdiffError
 
 Denoise = Callable[[Tensor, float], Tensor]
 """denoise(batch (B, C, H, W) in [-1, 1], sigma in [0, 1] units) -> batch."""
-
-
 NOTHING = 0.5 / 255
 """Below this no noise can be told from rounding to 8 bits."""
-
-
 TOLERANCE = 0.15
 """Relative difference between octaves or channels that still counts as equal, beside the error bars."""
 
@@ -98,11 +94,7 @@ class NoiseEstimate:
 def estimate_noise_of(picture: Tensor, **settings: object) -> NoiseEstimate:
     """`estimate_noise` of a picture (C, H, W) in [-1, 1]."""
     channels, height, width = picture.shape
-
-    def read(top: int, bottom: int, left: int, right: int) -> Tensor:
-        return picture[:, top:bottom, left:right]
-
-    return estimate_noise(read, (height, width), channels, **settings)  # type: ignore[arg-type]
+    return estimate_noise(lambda where: where.of(picture), (height, width), channels, **settings)  # type: ignore[arg-type]
 
 
 @torch.no_grad()

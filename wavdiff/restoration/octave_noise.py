@@ -9,26 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wavdiff.images.rectangle import Read
+from wavdiff.images.rectangle import Read, Rectangle
 from wavdiff.models import wavelets
 
 WINDOW = 256
-
-
 MOST_WINDOWS = 64
-
-
 BLOCK = 8
 """Side of a block of details, on the grid of its octave."""
-
-
 PART = 0.1
 """Part of the blocks that is measured."""
-
-
 FEWEST = 6
-
-
 SPREAD = 1.5
 """Spread of the block variances, as a multiple of that of white noise, above which texture is suspected."""
 
@@ -50,7 +40,7 @@ def flat_windows(read: Read, size: tuple[int, int], step: int) -> Tensor | None:
         for column in range(columns):
             top = (size[0] - height) * row // max(rows - 1, 1) // step * step
             left = (size[1] - width) * column // max(columns - 1, 1) // step * step
-            found.append(read(top, top + height, left, left + width).float())
+            found.append(read(Rectangle(top, top + height, left, left + width)).float())
     return torch.stack(found)
 
 

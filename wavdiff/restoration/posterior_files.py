@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wavdiff.images import Planes, create_picture, plain_info
-from wavdiff.images.rectangle import Rectangle, Write
+from wavdiff.images.rectangle import Rectangle, Write, bands
 from wavdiff.models.wavelets import padded_size
 from wavdiff.restoration.planes import Plane
 from wavdiff.restoration.posterior import summarise
@@ -52,24 +52,22 @@ def write_summary(
     sizes = [(height, width), *((padded[0] >> k, padded[1] >> k) for k in range(1, octaves + 1))]
     limit = request.memory_bytes // 16
     maps = [_Map(files[2 * k], files[2 * k + 1], size, writers, limit) for k, size in enumerate(sizes)]
-    bounds = [writer(path) for path in files[2 * (octaves + 1) :]]
-    for band in _bands(height, width, 2**octaves, len(draws) * draws[0].channels):
+    limits = [writer(path) for path in files[2 * (octaves + 1) :]]
+    for band in bands((height, width), _rows(width, 2**octaves, len(draws) * draws[0].channels)):
         values = torch.stack([plane.read(band) for plane in draws])
         summary = summarise(values, octaves)
-        mean(band.top, 0, summary.mean)
+        mean(band, summary.mean)
         for place, spread in zip(maps, (summary.std, *summary.octaves), strict=True):
             place.add(spread / 2)
-        if bounds and request.interval is not None:
-            for write, bound in zip(bounds, summary.bounds(request.interval, len(draws)), strict=True):
-                write(band.top, 0, bound)
+        if limits and request.interval is not None:
+            for write, bound in zip(limits, summary.bounds(request.interval, len(draws)), strict=True):
+                write(band, bound)
     return [place.finish() for place in maps]
 
 
-def _bands(height: int, width: int, step: int, channels: int) -> Iterator[Rectangle]:
-    """Bands of rows of about 4 million values, starting at multiples of `step`."""
-    rows = max(1, (1 << 22) // (width * channels) // step) * step
-    for top in range(0, height, rows):
-        yield Rectangle(top, min(top + rows, height), 0, width)
+def _rows(width: int, step: int, channels: int) -> int:
+    """Rows of a band of about 4 million values, a multiple of `step`."""
+    return max(1, (1 << 22) // (width * channels) // step) * step
 
 
 class _Map:
@@ -101,7 +99,7 @@ class _Map:
         """Complete both files; returns a line for the user."""
         scale = 2 / self.largest if self.largest > 0 else 0.0
         sink = self.writers.enter_context(create_picture(self.picture, plain_info(self.size, 1)))
-        for band in _bands(*self.size, 1, 1):
+        for band in bands(self.size, _rows(self.size[1], 1, 1)):
             sink.write(band.top, 0, Planes(self.spread.read(band) * scale - 1))
         self.spread.close()
         rms = (self.sum / (self.size[0] * self.size[1])) ** 0.5

@@ -1,33 +1,191 @@
-"""Denoise and upscale for one picture given by its rectangles, whatever the cascade.
+"""What is done to a picture: `Denoise` and `Upscale`, whatever the cascade.
 
-A cascade whose networks are all local walks tile by tile (`walk`). One whose low-pass network sees the whole image, as
+A cascade whose networks are all local walks tile by tile (`tiled`). One whose low-pass network sees the whole image, as
 those that draw new images do, denoises the picture in one piece; it enlarges tile by tile all the same, unless the
 result has the size of its training images: there the zeros around the image tell its networks where they are, which
-helps.
+helps. Pictures that are walked in tiles have their mirror image around them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from wavdiff.images.rectangle import Read, Write
+from wavdiff.images.rectangle import Read, Rectangle, Write, bands
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.networks import BiasFreeNetwork, LocalNetwork
-from wavdiff.models.cascade.solvers import Ladder
-from wavdiff.restoration.tiled import Progress, TiledWalk
+from wavdiff.models.cascade.solvers import Schedule
+from wavdiff.restoration.planes import Plane
+from wavdiff.restoration.request import RestorationRequest
+from wavdiff.restoration.tiled import Progress, TiledCanvas, denoise_tiled, upscale_tiled
+from wavdiff.system.errors import WavdiffError
+
+if TYPE_CHECKING:
+    from wavdiff.restoration.noise_estimation import NoiseEstimate
 
 Mode = Literal["mean", "sample"]
 
 
+@dataclass(frozen=True)
+class Plain:
+    """A picture without opacity or ink, by its rectangles.
+
+    Attributes:
+        read: gives them, in [-1, 1].
+        size: (height, width).
+        channels: 1 or 3.
+    """
+
+    read: Read
+    size: tuple[int, int]
+    channels: int
+
+    def hand_over(self, write: Write) -> None:
+        """Give the picture to `write`, band of rows by band of rows."""
+        for band in bands(self.size, max(1, (1 << 20) // self.size[1])):
+            write(band, self.read(band))
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How a task is done: mean or draw, its seed, the memory, and who is told of tiles."""
+
+    mode: Mode = "mean"
+    seed: int = 0
+    memory_bytes: int = 1 << 30
+    progress: Progress | None = None
+
+
+class Task(Protocol):
+    """One thing that is done to pictures by a cascade.
+
+    Attributes:
+        factor: sides of the result, in those of the picture.
+        enlarges_opacity: whether opacity is a picture to be worked on as well; else it is carried along.
+    """
+
+    factor: int
+    enlarges_opacity: bool
+
+    def study(self, picture: Plain, name: str, messages: list[str]) -> Any:
+        """What has to be known of a picture before (its noise); `name` begins the messages on it."""
+        ...
+
+    def run(self, picture: Plain, known: Any, write: Write, effort: Effort) -> None:
+        """Work on a picture."""
+        ...
+
+
+class Denoise:
+    """Remove white noise; see `Task`.
+
+    Args:
+        cascade: the model.
+        request: sigma, solver and steps of draws.
+    """
+
+    factor = 1
+    enlarges_opacity = False
+
+    def __init__(self, cascade: WaveletCascade, request: RestorationRequest) -> None:
+        self.cascade, self.sigma = cascade, request.sigma
+        # It starts at a noisy picture: the deterministic solver would map every picture to one and the same draw.
+        self.schedules = _schedules(cascade, request.solver or "sde-dpm", request.steps)
+
+    def study(self, picture: Plain, name: str, messages: list[str]) -> list[float]:
+        """Noise levels of all scales, finest first, the low-pass last, library units: given or measured."""
+        scales = self.cascade.levels + 1
+        if self.sigma is not None:
+            levels = [2 * self.sigma] * scales
+        else:
+            estimate = estimate_levels(self.cascade, picture)
+            messages += [f"{name}{line}" for line in estimate.report().splitlines()]
+            if not estimate.white and not is_local(self.cascade):
+                messages.append(f"{name}this model takes one level for all scales: that of the finest octave")
+            levels = scale_levels(estimate, scales) if estimate.measurable else [0.0] * scales
+            levels = self._within_training(levels, name, messages)
+        check_noise(self.cascade, max(levels) / 2, given=self.sigma is not None)
+        return levels
+
+    def run(self, picture: Plain, known: list[float], write: Write, effort: Effort) -> None:
+        """Denoise with the levels of `study`; a cascade that is not local uses the first for all scales."""
+        cascade, seed = self.cascade, effort.seed
+        schedules = self.schedules if effort.mode == "sample" else None
+        if max(known) == 0:  # nothing to remove
+            picture.hand_over(write)
+        elif is_local(cascade) and not (knows_border(cascade, picture.size) and len(set(known)) == 1):
+            denoise_tiled(_canvas(cascade, picture, effort), picture.read, picture.size, known, write, schedules)
+        else:
+
+            def whole(batch: Tensor, seeds: list[int]) -> Tensor:
+                if schedules:
+                    return cascade.draw_posterior(batch, known[0], seeds, *schedules)
+                return cascade.denoise(batch, torch.full((batch.shape[0],), known[0], device=batch.device)).mean
+
+            _in_one_piece(cascade, picture, seed, whole, write, effort.progress)
+
+    def _within_training(self, levels: list[float], name: str, messages: list[str]) -> list[float]:
+        """Levels; single ones above what the model was trained for are limited to that, and the others cleaned."""
+        most = self.cascade.noise_max
+        if most is None or not min(levels) <= 2 * most < max(levels):
+            return levels
+        messages.append(
+            f"{name}octaves with more noise than this model was trained for are cleaned as of {255 * most:.0f}/255"
+        )
+        return [min(level, 2 * most) for level in levels]
+
+
+class Upscale:
+    """Enlarge; see `Task`.
+
+    Args:
+        cascade: the model.
+        request: factor, solver and steps of draws.
+
+    Raises:
+        WavdiffError: the cascade cannot enlarge by that factor.
+    """
+
+    enlarges_opacity = True
+
+    def __init__(self, cascade: WaveletCascade, request: RestorationRequest) -> None:
+        cascade.scales_of(request.factor)
+        self.cascade, self.factor = cascade, request.factor
+        self.schedule = _schedules(cascade, request.solver, request.steps)[1]
+
+    def study(self, picture: Plain, name: str, messages: list[str]) -> None:
+        """Nothing has to be known."""
+
+    def run(self, picture: Plain, known: None, write: Write, effort: Effort) -> None:
+        """Enlarge."""
+        cascade, factor = self.cascade, self.factor
+        schedule = self.schedule if effort.mode == "sample" else None
+        if cascade.wavelet == "haar" and not knows_border(cascade, self.result_size(picture.size)):
+            canvas = _canvas(cascade, picture, effort)
+            upscale_tiled(canvas, picture.read, picture.size, factor, write, schedule)
+        else:
+
+            def whole(batch: Tensor, seeds: list[int]) -> Tensor:
+                return cascade.upscale(batch, factor, seeds=seeds if schedule else None, schedule=schedule)
+
+            _in_one_piece(cascade, picture, effort.seed, whole, write, effort.progress)
+
+    def result_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the enlarged picture."""
+        return size[0] * self.factor, size[1] * self.factor
+
+
+TASKS: dict[str, Callable[[WaveletCascade, RestorationRequest], Task]] = {"denoise": Denoise, "upscale": Upscale}
+"""What a request's verb asks for."""
+
+
 def is_local(cascade: WaveletCascade) -> bool:
     """Whether every network of the cascade is local, so that it denoises tile by tile."""
-    return cascade.wavelet == "haar" and all(
-        isinstance(cascade.denoiser(name).network, LocalNetwork | BiasFreeNetwork) for name in cascade.scale_names
-    )
+    networks = (cascade.denoiser(name).network for name in cascade.scale_names)
+    return cascade.wavelet == "haar" and all(network.receptive_field is not None for network in networks)
 
 
 def knows_border(cascade: WaveletCascade, size: tuple[int, int]) -> bool:
@@ -36,101 +194,80 @@ def knows_border(cascade: WaveletCascade, size: tuple[int, int]) -> bool:
     It did if it is global, or if it is one of the published kind and sees all of a low-pass image at once.
     """
     network = cascade.lowpass.network
-    whole = not isinstance(network, LocalNetwork) and (
-        not isinstance(network, BiasFreeNetwork) or network.receptive_field >= min(size) // 2**cascade.levels
+    field = network.receptive_field
+    return size == cascade.image_size and (field is None or (network.blind and field >= min(size) // 2**cascade.levels))
+
+
+def check_noise(cascade: WaveletCascade, sigma: float, *, given: bool) -> None:
+    """Refuse noise that a model never saw: beyond it, networks return anything.
+
+    Raises:
+        WavdiffError: `sigma`, in [0, 1] units, is above `cascade.noise_max`.
+    """
+    most = cascade.noise_max
+    if most is not None and sigma > most * (1 + 1e-6):
+        what = "sigma is" if given else "the noise was estimated as"
+        raise WavdiffError(
+            f"{what} {sigma:.3g} ({255 * sigma:.0f}/255), but this model was trained for noise of at most {most:.3g} "
+            f"({255 * most:.0f}/255); choose another model"
+        )
+
+
+def estimate_levels(cascade: WaveletCascade, picture: Plain) -> NoiseEstimate:
+    """The noise of a picture, with the cascade's own estimate as a second opinion where its networks are local."""
+    from wavdiff.restoration.noise_estimation import estimate_noise
+
+    def denoise(batch: Tensor, sigma: float) -> Tensor:
+        levels, size = [2 * sigma] * (cascade.levels + 1), (batch.shape[2], batch.shape[3])
+        results = []
+        for window in batch:
+            result = Plane(*window.shape, in_memory=True)
+            denoise_tiled(TiledCanvas(cascade, picture.channels), Plane.of(window).read, size, levels, result.write)
+            results.append(result.read(Rectangle(0, size[0], 0, size[1])))
+        return torch.stack(results)
+
+    octaves = max(cascade.levels, 1) + 1
+    second = denoise if is_local(cascade) else None
+    return estimate_noise(picture.read, picture.size, picture.channels, octaves=octaves, denoise=second)
+
+
+def scale_levels(estimate: NoiseEstimate, scales: int) -> list[float]:
+    """The estimate as noise levels of every scale, finest first, the low-pass last; library units."""
+    if estimate.white:
+        return [2 * estimate.sigma] * scales
+    octaves = [*estimate.octaves, *[estimate.octaves[-1]] * scales]
+    return [2 * level for level in octaves[:scales]]
+
+
+def _schedules(cascade: WaveletCascade, solver: str | None, steps: int | None) -> tuple[Schedule, Schedule]:
+    """(low-pass, details): the schedules of draws, with the user's changes."""
+    changes = {name: value for name, value in (("solver", solver), ("steps", steps)) if value is not None}
+    return cascade.schedule("lowpass", **changes), cascade.schedule("details", **changes)
+
+
+def _canvas(cascade: WaveletCascade, picture: Plain, effort: Effort) -> TiledCanvas:
+    return TiledCanvas(
+        cascade, picture.channels, seed=effort.seed, memory_bytes=effort.memory_bytes, progress=effort.progress
     )
-    return size == cascade.image_size and whole
-
-
-def draw_ladders(cascade: WaveletCascade, verb: str, solver: str | None, steps: int | None) -> tuple[Ladder, Ladder]:
-    """(low-pass, details): the ladders of draws, with the user's changes.
-
-    Denoising starts at a noisy picture, and defaults to the stochastic solver: the deterministic one would map every
-    picture to one and the same draw.
-    """
-    changes: dict[str, Any] = {}
-    if solver is not None:
-        changes["solver"] = solver
-    elif verb == "denoise":
-        changes["solver"] = "sde-dpm"
-    if steps is not None:
-        changes["steps"] = steps
-    return cascade.ladder("lowpass", **changes), cascade.ladder("details", **changes)
-
-
-def denoise_picture(
-    cascade: WaveletCascade,
-    read: Read,
-    size: tuple[int, int],
-    channels: int,
-    noise_levels: list[float],
-    write: Write,
-    *,
-    mode: Mode = "mean",
-    seed: int = 0,
-    ladders: tuple[Ladder, Ladder] | None = None,
-    memory_bytes: int = 1 << 30,
-    progress: Progress | None = None,
-) -> None:
-    """Remove white noise from a picture; see `TiledWalk.denoise` for the arguments.
-
-    A cascade that is not local uses the first noise level for all scales.
-    """
-    if is_local(cascade) and not (knows_border(cascade, size) and len(set(noise_levels)) == 1):
-        walk = TiledWalk(cascade, channels, memory_bytes=memory_bytes, progress=progress)
-        walk.denoise(read, size, noise_levels, write, mode=mode, seed=seed, ladders=ladders)
-        return
-    low, details = ladders or draw_ladders(cascade, "denoise", None, None)
-
-    def verb(batch: Tensor, seeds: list[int]) -> Tensor:
-        level = torch.full((batch.shape[0],), noise_levels[0], device=batch.device)
-        return cascade.denoise(batch, level, mode=mode, seeds=seeds, lowpass_ladder=low, detail_ladder=details)
-
-    write(0, 0, _in_one_piece(cascade, read(0, size[0], 0, size[1]), seed, verb))
-    if progress:
-        progress(1, 1)
-
-
-def upscale_picture(
-    cascade: WaveletCascade,
-    read: Read,
-    size: tuple[int, int],
-    channels: int,
-    factor: int,
-    write: Write,
-    *,
-    mode: Mode = "mean",
-    seed: int = 0,
-    ladder: Ladder | None = None,
-    memory_bytes: int = 1 << 30,
-    progress: Progress | None = None,
-) -> None:
-    """Enlarge a picture; see `TiledWalk.upscale` for the arguments."""
-    cascade.scales_of(factor)
-    ladder = ladder or cascade.ladder("details")
-    if cascade.wavelet == "haar" and not knows_border(cascade, (size[0] * factor, size[1] * factor)):
-        walk = TiledWalk(cascade, channels, memory_bytes=memory_bytes, progress=progress)
-        walk.upscale(read, size, factor, write, mode=mode, seed=seed, ladder=ladder)
-        return
-
-    def verb(batch: Tensor, seeds: list[int]) -> Tensor:
-        return cascade.upscale(batch, factor, mode=mode, seeds=seeds, ladder=ladder)
-
-    write(0, 0, _in_one_piece(cascade, read(0, size[0], 0, size[1]), seed, verb))
-    if progress:
-        progress(1, 1)
 
 
 def _in_one_piece(
-    cascade: WaveletCascade, picture: Tensor, seed: int, verb: Callable[[Tensor, list[int]], Tensor]
-) -> Tensor:
-    """Apply `verb(batch, seeds)` to a picture (P, h, w): its channels apart, as they are, or gray as equal ones."""
-    channels = picture.shape[0]
-    picture = picture.to(cascade.device, torch.float32)
+    cascade: WaveletCascade,
+    picture: Plain,
+    seed: int,
+    whole: Callable[[Tensor, list[int]], Tensor],
+    write: Write,
+    progress: Progress | None,
+) -> None:
+    """Apply `whole(batch, seeds)` to a picture: its channels apart, as they are, or gray as equal ones."""
+    channels = picture.channels
+    values = picture.read(Rectangle(0, picture.size[0], 0, picture.size[1])).to(cascade.device, torch.float32)
     if cascade.channels == 1:
-        result = verb(picture[:, None], [seed * channels + row for row in range(channels)])[:, 0]
+        result = whole(values[:, None], [seed * channels + row for row in range(channels)])[:, 0]
     elif channels == 3:
-        result = verb(picture[None], [seed])[0]
+        result = whole(values[None], [seed])[0]
     else:
-        result = verb(picture.expand(3, -1, -1)[None], [seed])[0].mean(dim=0, keepdim=True)
-    return result.clone().cpu()
+        result = whole(values.expand(3, -1, -1)[None], [seed])[0].mean(dim=0, keepdim=True)
+    write(Rectangle(0, result.shape[-2], 0, result.shape[-1]), result.clone().cpu())
+    if progress:
+        progress(1, 1)

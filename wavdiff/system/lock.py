@@ -17,11 +17,7 @@ except ImportError:  # Windows: no lock
 
 
 TRIES, PAUSE = 5, 0.1
-
-
 LOCK_FILE = "lock"
-
-
 _held: set[int] = set()
 
 

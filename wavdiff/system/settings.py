@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import types
 import typing
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
@@ -16,6 +18,58 @@ def require(condition: bool, rule: str, value: object) -> None:
     """Refuse a value; raises WavdiffError with the rule and the value."""
     if not condition:
         raise WavdiffError(f"configuration: {rule}, got {shown(value)}")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value must be: a test, and the words after "must be"."""
+
+    test: Callable[[Any], bool]
+    text: str
+
+
+def at_least(least: float) -> Rule:
+    """`least` and more."""
+    return Rule(lambda value: value >= least, f"at least {least}")
+
+
+def within(low: float, high: float, ends: str = "[]") -> Rule:
+    """Between two numbers; `ends` are the interval's brackets, "(" and ")" for an end that is not in it."""
+
+    def test(value: float) -> bool:
+        above = value >= low if ends[0] == "[" else value > low
+        return above and (value <= high if ends[1] == "]" else value < high)
+
+    return Rule(test, f"in {ends[0]}{low:g}, {high:g}{ends[1]}")
+
+
+def one_of(*names: str) -> Rule:
+    """One of some names."""
+    return Rule(lambda value: value in names, f"{', '.join(names[:-1])} or {names[-1]}")
+
+
+POSITIVE = Rule(lambda value: value > 0, "positive")
+
+
+def setting(default: Any, rule: Rule) -> Any:
+    """A field of a `Checked` dataclass; None, where its type allows it, passes every rule."""
+    return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+class Checked:
+    """A dataclass that holds its fields to their rules when it is made.
+
+    Attributes:
+        where: what stands before a field's name in messages: "training."
+    """
+
+    where: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(typing.cast(Any, self)):
+            rule, value = field.metadata.get("rule"), getattr(self, field.name)
+            if rule is not None and value is not None:
+                require(rule.test(value), f"{self.where}{field.name} must be {rule.text}", value)
 
 
 def _convert(annotation: Any, value: Any, where: str) -> Any:
@@ -52,7 +106,8 @@ def _convert(annotation: Any, value: Any, where: str) -> Any:
 
 def from_fields(kind: type, mapping: dict[str, Any], where: str = "") -> Any:
     """A dataclass `kind` from a mapping; raises WavdiffError for unknown names and wrong types, which it names."""
-    hints = typing.get_type_hints(kind)
+    types_of = typing.get_type_hints(kind)
+    hints = {field.name: types_of[field.name] for field in dataclasses.fields(kind)}
     unknown = [str(name) for name in mapping if name not in hints]
     if unknown:
         place = where or "the file"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
-from collections.abc import Generator, Sized
+from collections.abc import Callable, Generator, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from wavdiff.data import (
     Augmentation,
@@ -18,11 +20,43 @@ from wavdiff.data import (
     StreamBatchSampler,
     open_source,
 )
-from wavdiff.data.order import MicroBatchSampler
-from wavdiff.models.cascade.noise import NoiseDistribution
-from wavdiff.models.cascade.training.noisy_examples import TrainingBatch, TrainingExamples
+from wavdiff.data.order import MicroBatchSampler, TrainingKey
+from wavdiff.data.protocols import EncodedImage
+from wavdiff.models import find_family
+from wavdiff.models.run_config import RunConfig
 from wavdiff.system.errors import WavdiffError
-from wavdiff.training.config import RunConfig, to_mapping
+
+Batch = dict[str, Any]
+"""Tensors of the family's examples, stacked, and the names of their images under "label"."""
+
+
+class TrainingExamples(torch.utils.data.Dataset[Batch]):
+    """Examples by key: ((image, seed, strength of augmentation), whether it is a strong one).
+
+    Everything random about an example is drawn from its own seed, so its loss does not depend on the batch, the process
+    or the worker it meets, and an interrupted run continues exactly.
+
+    Args:
+        images: the augmented images.
+        example: makes an example, see `Family.example`.
+    """
+
+    def __init__(
+        self, images: ExampleDataset, example: Callable[[Tensor, torch.Generator, bool], dict[str, Tensor]]
+    ) -> None:
+        self.images, self.example = images, example
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
+    def __getitem__(self, key: TrainingKey) -> Batch:
+        """One example; every value is a tensor without the batch dimension, or the name."""
+        (image, seed, _), strong = key
+        generator = torch.Generator().manual_seed(seed >> 1)
+        example = self.example(self.images[key[0]], generator, strong)
+        named = image.label if isinstance(image, EncodedImage) else cast(ImageSource, self.images.source).label(image)
+        return {**example, "label": named}
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
@@ -36,7 +70,7 @@ def _leave_signals_to_the_parent(worker: int) -> None:
 
 def training_batches(
     config: RunConfig, source: Images, *, start: int, stop: int, rank: int = 0, processes: int = 1
-) -> Generator[TrainingBatch, None, None]:
+) -> Generator[Batch, None, None]:
     """Micro-batches of one process, a function of the step alone.
 
     Args:
@@ -52,16 +86,13 @@ def training_batches(
         `training.accumulation` batches for every step.
     """
     training = config.training
-    fields = to_mapping(config)["data"]["augmentation"]
+    fields = dataclasses.asdict(config.data.augmentation)
+    del fields["gray"]  # is the family's
     calm = fields.pop("calm_strength")
-    gray = fields.pop("gray")
-    images = ExampleDataset(source, **example_settings(config), augmentation=Augmentation(**fields))
-    noise_fields = to_mapping(config)["noise"]
-    fraction = noise_fields.pop("denoising_fraction")
-    examples = TrainingExamples(
-        images, NoiseDistribution(**noise_fields), config.model.levels, training.low_repeats, gray
-    )
-    settings = (training.batch_size, training.seed, start, stop, fraction, calm)
+    images = ExampleDataset(source, **config.example_settings, augmentation=Augmentation(**fields))
+    # A family without a model: workers need none.
+    examples = TrainingExamples(images, find_family(config.family)(config).example)
+    settings = (training.batch_size, training.seed, start, stop, config.strong_fraction, calm)
     order = (
         StatelessBatchSampler(len(source), *settings)
         if isinstance(source, Sized)
@@ -106,19 +137,9 @@ def open_data(config: RunConfig) -> tuple[Images, ImageSource]:
     data = config.data
     folder = Path(data.data_dir).expanduser() if data.data_dir else None
     decoded = Path(data.decoded_cache).expanduser() if data.decoded_cache else None
-    channels = config.model.channels
+    channels = config.channels
     train = open_source(
         data.name, "train", folder, channels, data.validation, data.cache_megabytes, decoded, data.shuffle_buffer
     )
     held = open_source(data.name, "validation" if data.validation else "heldout", folder, channels, data.validation)
-    return train, held
-
-
-def example_settings(config: RunConfig) -> dict[str, Any]:
-    """How an image becomes an example: keyword arguments of `data.heldout_batch` and `data.ExampleDataset`."""
-    return {
-        "size": config.model.image_size,
-        "channels": config.model.channels,
-        "crop": config.data.crop,
-        "pad": config.data.pad,
-    }
+    return train, cast(ImageSource, held)

@@ -27,14 +27,8 @@ from wavdiff.system.errors import WavdiffError
 
 VERSION = 2
 """Of the layout. Version 1 (wavdiff 0.1 and 0.2) had no checksums; it is read as well."""
-
-
 STATE = ("step", "trained", "images_seen", "seconds")
-
-
 TENSORS = ("weights.safetensors", "ema.safetensors", "optimizer.safetensors")
-
-
 FILES = (*TENSORS, "state.json")
 
 

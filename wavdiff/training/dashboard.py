@@ -59,10 +59,4 @@ def _numbers(prefix: str, value: Any) -> list[tuple[str, float]]:
         return [
             pair for key, item in value.items() for pair in _numbers(f"{prefix}/{key}" if prefix else str(key), item)
         ]
-    if isinstance(value, list):  # [noisy input, denoised] of the held-out PSNR
-        return [
-            pair
-            for label, item in zip(("input", "output"), value, strict=False)
-            for pair in _numbers(f"{prefix}/{label}", item)
-        ]
     return [(prefix, float(value))] if isinstance(value, (int, float)) else []

@@ -1,4 +1,4 @@
-"""The progress bar of a training: loss by scale, images per second, time left."""
+"""The progress bar of a training: loss by part, images per second, time left."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from wavdiff.models.heldout_names import headline
 from wavdiff.training.status import duration
 
 
@@ -25,12 +26,6 @@ def _time_left(record: dict[str, Any], steps: int) -> str:
     """What is left at the speed of this record."""
     images = record["images"] / record["step"] * (steps - record["step"])
     return duration(images / max(record["images_per_second"], 1e-9))
-
-
-def _heldout_text(record: dict[str, Any]) -> str:
-    row = record["heldout"]["psnr"].get("0") or record["heldout"]["psnr"]["low"]
-    cells = ", ".join(f"{sigma}: {before:.2f} → {after:.2f}" for sigma, (before, after) in row.items())
-    return f"step {record['step']}: held-out PSNR in dB by noise level (of 255): {cells}"
 
 
 @contextmanager
@@ -54,7 +49,8 @@ def training_progress(steps: int, enabled: bool = True) -> Iterator[Callable[[di
 
         def report(record: dict[str, Any]) -> None:
             if "heldout" in record:
-                console.print(_heldout_text(record), highlight=False, soft_wrap=True)
+                what, numbers = headline(record["heldout"], "→")
+                console.print(f"step {record['step']}: {what}: {numbers}", highlight=False, soft_wrap=True)
                 return
             progress.update(task, completed=record["step"], loss=_loss_text(record))
             if not console.is_terminal:

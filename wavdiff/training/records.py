@@ -12,12 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
+from wavdiff.models.heldout_names import flat_numbers
 from wavdiff.system.atomic import written_whole
 
 LEVEL_EDGES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Where the classes of noise levels meet, standardised units."""
-
-
 LEVEL_NAMES = (
     f"<{LEVEL_EDGES[0]:g}",
     *(f"{low:g}-{high:g}" for low, high in zip(LEVEL_EDGES[:-1], LEVEL_EDGES[1:], strict=True)),
@@ -30,10 +29,10 @@ def level_class(level: float) -> int:
     return bisect_right(LEVEL_EDGES, level)
 
 
-def class_sums(levels: Tensor, losses: Tensor) -> list[float]:
-    """Sums of the losses, then counts, by class of noise level; `levels` and `losses` are (B,)."""
+def class_sums(levels: Tensor | None, losses: Tensor) -> list[float]:
+    """Sums of the losses, then counts, by class of noise level; (B,) each. Without levels all are 0."""
     sums, counts = [0.0] * len(LEVEL_NAMES), [0.0] * len(LEVEL_NAMES)
-    for level, loss in zip(levels.tolist(), losses.tolist(), strict=True):
+    for level, loss in zip([] if levels is None else levels.tolist(), losses.tolist(), strict=levels is not None):
         place = level_class(level)
         sums[place] += loss
         counts[place] += 1
@@ -42,14 +41,16 @@ def class_sums(levels: Tensor, losses: Tensor) -> list[float]:
 
 @dataclass
 class StepOutcome:
-    """One optimiser step; all by scale.
+    """One optimiser step; all by part.
 
     Attributes:
-        loss: mean weighted squared error.
+        loss: mean over the batch.
         gradient_norm: before clipping.
         learning_rate: of this step.
         classes: see `class_sums`.
-        skipped: scales whose loss or gradient was not finite; they learned nothing.
+        skipped: parts whose loss or gradient was not finite; they learned nothing.
+        images: where a part was skipped: of every example, whether its losses are finite, and what it is.
+        code: 0 to go on, else why to stop, see `StopRequest.code`.
         waited: seconds spent waiting for data.
         seconds: of the whole step.
     """
@@ -59,6 +60,8 @@ class StepOutcome:
     learning_rate: dict[str, float]
     classes: dict[str, list[float]]
     skipped: list[str] = field(default_factory=list)
+    images: list[tuple[bool, str]] = field(default_factory=list)
+    code: int = 0
     waited: float = 0.0
     seconds: float = 0.0
 
@@ -113,7 +116,7 @@ class Recent:
             "loss": {name: round(total / number, 6) for name, (total, number) in self.loss.items()},
             "gradient_norm": {name: round(total / number, 4) for name, (total, number) in self.norm.items()},
             "learning_rate": self.rates,
-            "loss_by_level": by_level,
+            "loss_by_level": {name: row for name, row in by_level.items() if row},
             "images_per_second": round(batch_size * self.steps / max(self.seconds, 1e-9), 2),
             "waiting_for_data": round(self.waited / max(self.seconds, 1e-9), 4),
         }
@@ -148,7 +151,7 @@ def _step_of(line: str) -> float:
 
 
 def read_stats(path: Path) -> list[dict[str, Any]]:
-    """All records of a stats.jsonl; lines cut off by an interruption are passed over."""
+    """All records of a stats.jsonl, with flat names of held-out numbers; lines that were cut off are passed over."""
     records = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -157,6 +160,8 @@ def read_stats(path: Path) -> list[dict[str, Any]]:
             except (ValueError, RecursionError):
                 continue
             if isinstance(record, dict) and isinstance(record.get("step"), int):
+                if "heldout" in record:  # nested tables until 0.5.0
+                    record["heldout"] = flat_numbers(record["heldout"])
                 records.append(record)
     return records
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wavdiff.models.heldout_names import headline, mean_losses
+from wavdiff.models.run_config import RunConfig
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.lock import is_locked
 from wavdiff.training.checkpoints import list_checkpoints, load_checkpoint
-from wavdiff.training.config import RunConfig, from_mapping, read_mapping
+from wavdiff.training.config import from_mapping, read_mapping
 from wavdiff.training.records import read_stats
 
 
@@ -22,13 +24,13 @@ class RunStatus:
         folder: of the run.
         config: its configuration.
         records: of stats.jsonl.
-        trained: steps by scale at the newest whole checkpoint.
+        trained: steps by part at the newest whole checkpoint.
         step: of that checkpoint.
-        skipped: steps by scale from which nothing was learned.
+        skipped: steps by part from which nothing was learned.
         best: step and mean held-out loss of the best one, or None.
         damaged: what is wrong with newer checkpoints.
         running: whether a process trains in the folder now.
-        chosen: scales that the last call trained; empty where that is not recorded.
+        chosen: parts that the last call trained; empty where that is not recorded.
     """
 
     folder: Path
@@ -43,14 +45,9 @@ class RunStatus:
     chosen: list[str] = field(default_factory=list)
 
     @property
-    def scales(self) -> list[str]:
-        """From coarse to fine."""
-        return ["low", *(str(scale) for scale in range(self.config.model.levels - 1, -1, -1))]
-
-    @property
     def finished(self) -> bool:
-        """Whether every scale has been trained for its number of steps."""
-        chosen = self.chosen or self.scales
+        """Whether every part has been trained for its number of steps."""
+        chosen = self.chosen or self.config.parts
         return all(self.trained.get(name, 0) >= self.config.training.steps_of(name) for name in chosen)
 
 
@@ -98,10 +95,9 @@ def status_table(status: RunStatus) -> str:
     lines.append(
         f"{'scale':>6} {'steps':>17} {'loss':>8} {'gradient':>9} {'rate':>9} {'skipped':>8} {'held-out loss':>14}"
     )
-    table = held[-1]["heldout"]["loss"] if held else {}
-    for name in status.scales:
-        losses = table.get(name, {})
-        mean = f"{sum(losses.values()) / len(losses):.4f}" if losses else "-"
+    heldout = mean_losses(held[-1]["heldout"]) if held else {}
+    for name in status.config.parts:
+        mean = f"{heldout[name]:.4f}" if name in heldout else "-"
         done = f"{status.trained.get(name, 0):,} / {status.config.training.steps_of(name):,}"
         lines.append(
             f"{name:>6} {done:>17} {_number(newest, 'loss', name, '.4f'):>8} "
@@ -115,10 +111,8 @@ def status_table(status: RunStatus) -> str:
             cells = (f"{row[level]:8.4f}" if level in row else f"{'-':>8}" for level in levels)
             lines.append(f"{name:>6} " + " ".join(cells))
     if held:
-        psnr = held[-1]["heldout"]["psnr"]
-        finest = psnr.get("0") or psnr["low"]
-        pairs = ", ".join(f"{sigma}: {before:.2f} -> {after:.2f}" for sigma, (before, after) in finest.items())
-        lines.append(f"held-out PSNR in dB by noise level (of 255), step {held[-1]['step']:,}: {pairs}")
+        what, numbers = headline(held[-1]["heldout"], "->")
+        lines.append(f"{what}, step {held[-1]['step']:,}: {numbers}")
     if status.best:
         lines.append(
             f"best: step {status.best['step']:,}, mean held-out loss {status.best['heldout_loss']:.4f} "

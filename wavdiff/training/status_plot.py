@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from wavdiff.models.heldout_names import mean_losses, table_of
 from wavdiff.system.errors import WavdiffError
 from wavdiff.training.status import RunStatus
 
 
 def status_plot(status: RunStatus, path: Path) -> bool:
-    """Draw loss, held-out loss and gradient norm by scale over the steps; whether there was anything to draw.
+    """Draw loss, held-out loss and gradient norm by part over the steps; whether there was anything to draw.
 
     Raises:
         WavdiffError: matplotlib is missing.
@@ -26,24 +28,21 @@ def status_plot(status: RunStatus, path: Path) -> bool:
     except ImportError as error:
         raise WavdiffError("the plot of --status needs matplotlib: pip install 'wavdiff[evaluation]'") from error
     figure, axes = pyplot.subplots(1, 4, figsize=(18, 4))
-    for name in status.scales:
+
+    def curve(axis: Any, rows: list[tuple[int, float]], **style: Any) -> None:
+        if rows:
+            axis.plot(*zip(*rows, strict=True), **style)
+
+    for name in status.config.parts:
         for axis, what in ((axes[0], "loss"), (axes[3], "gradient_norm")):
             rows = [(record["step"], record[what][name]) for record in steps if name in record[what]]
-            if rows:
-                axis.plot(*zip(*rows, strict=True), label=name, linewidth=1)
-        rows = []
-        for record in held:
-            losses = record["heldout"]["loss"].get(name, {})
-            if losses:
-                rows.append((record["step"], sum(losses.values()) / len(losses)))
-        if rows:
-            axes[1].plot(*zip(*rows, strict=True), marker=".", label=name)
-    for sigma in (held[-1]["heldout"]["psnr"].get("0") or held[-1]["heldout"]["psnr"]["low"]) if held else ():
-        rows = []
-        for record in held:
-            finest = record["heldout"]["psnr"].get("0") or record["heldout"]["psnr"]["low"]
-            rows.append((record["step"], finest[sigma][1]))
-        axes[2].plot(*zip(*rows, strict=True), marker=".", label=f"{sigma}/255")
+            curve(axis, rows, label=name, linewidth=1)
+        losses = [(record["step"], mean_losses(record["heldout"])) for record in held]
+        curve(axes[1], [(step, row[name]) for step, row in losses if name in row], marker=".", label=name)
+    finest = [(record["step"], list(table_of(record["heldout"], "psnr").values())[-1:]) for record in held]
+    for sigma in finest[-1][1][0] if finest and finest[-1][1] else ():
+        rows = [(step, row[sigma]) for step, tables in finest for row in tables if sigma in row]
+        curve(axes[2], rows, marker=".", label=f"{sigma}/255")
     titles = ("training loss", "held-out loss, exact coarse image", "held-out PSNR / dB", "gradient norm")
     for axis, title in zip(axes, titles, strict=True):
         axis.set_title(title)

@@ -5,6 +5,9 @@ Laboratory, The Chinese University of Hong Kong; for non-commercial research. Th
 Mallat and Simoncelli (2023): 29 rows fewer above and below, 9 columns fewer left and right, which leaves 160 x 160.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import numpy as np
 
 from wavdiff.data.cache import digest_of
 from wavdiff.data.protocols import ImageSource, Split, reduce_channels
+from wavdiff.data.sources.hub import load_tables
 from wavdiff.images import read_pixels
 from wavdiff.system.errors import WavdiffError
 
@@ -19,55 +23,82 @@ CREDIT = (
     "CelebA, Multimedia Laboratory, The Chinese University of Hong Kong (Liu, Luo, Wang and Tang, 2015); for "
     "non-commercial research"
 )
-
-
 _PARTITION = {"train": "0", "validation": "1", "heldout": "2"}
-
-
 _HUB_DATASET = "flwrlabs/celeba"
-
-
 _HUB_SPLIT = {"train": "train", "validation": "valid", "heldout": "test"}
-
-
 _NEEDED = (
-    "a folder, given with data_dir (--data-dir), that holds list_eval_partition.txt and img_align_celeba/000001.jpg "
-    "to 202599.jpg (the official img_align_celeba.zip, unpacked)"
+    "what is needed is a folder, given with data_dir (--data-dir), that holds list_eval_partition.txt and "
+    "img_align_celeba/000001.jpg to 202599.jpg (the official img_align_celeba.zip, unpacked)"
 )
 
 
 def open_celeba(split: Split, data_dir: Path | None, channels: int) -> ImageSource:
-    """Open one official split; images are read when they are asked for.
+    """Open one official split, whose images are read when they are asked for; arguments as for `open_source`.
 
-    Args:
-        split: "train", "validation" or "heldout" (the official test images).
-        data_dir: the folder with list_eval_partition.txt and the aligned images, either directly in it or under
-            img_align_celeba/; None to ask the Hugging Face hub through ``datasets``.
-        channels: 1 for the mean of RGB, 3 for RGB.
-
-    Returns:
-        uint8 images (160, 160) or (160, 160, 3).
+    The aligned images lie in `data_dir` beside list_eval_partition.txt, or there under img_align_celeba/. Without
+    `data_dir` the Hugging Face hub is asked through `datasets`.
 
     Raises:
         WavdiffError: the files are not there or not as published.
     """
-    if data_dir is not None:
-        return _CelebaFolderSource(split, data_dir, channels)
-    return _CelebaHubSource(split, channels)
+    if data_dir is None:
+        table = load_tables(
+            _HUB_DATASET,
+            split=_HUB_SPLIT[split],
+            missing=f"celeba: the images are not here; {_NEEDED}, "
+            'or `pip install "wavdiff[hub]"` and a network connection',
+            failed=f"celeba: the Hugging Face hub did not give {_HUB_DATASET}",
+            remedy=_NEEDED,
+        )
+        return _CelebaSource([f"celeba {split} {row}" for row in range(len(table))], partial(_of_row, table), channels)
+    folder = data_dir / "img_align_celeba"
+    folder = folder if folder.is_dir() else data_dir
+    names = _read_partition(data_dir / "list_eval_partition.txt", _PARTITION[split])
+    # One listing, not 200,000 questions to the file system.
+    present = {file.name for file in folder.iterdir()}
+    missing = [name for name in names if name not in present]
+    if missing or not names:
+        what = f"{len(missing)} images of the split {split!r} are" if missing else f"the split {split!r} is"
+        example = f" (the first: {missing[0]})" if missing else ""
+        raise WavdiffError(f"celeba: {what} not in {folder}{example}; {_NEEDED}")
+    # The digest is of the names alone: the official images do not change.
+    return _CelebaSource(names, partial(_of_file, folder, names), channels, digest_of(*names))
+
+
+@dataclass(eq=False)
+class _CelebaSource:
+    """Images by name; `read` gives an aligned image, (218, 178) or (218, 178, 3)."""
+
+    names: list[str]
+    read: Callable[[int], np.ndarray]
+    channels: int
+    digest: str | None = None
+    name: str = "celeba"
+    credit: str = CREDIT
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return reduce_channels(crop_aligned(self.read(index), self.names[index]), self.channels)
+
+    def label(self, index: int) -> str:
+        return self.names[index]
+
+
+def _of_file(folder: Path, names: list[str], index: int) -> np.ndarray:
+    return read_pixels(folder / names[index])
+
+
+def _of_row(table: Any, index: int) -> np.ndarray:
+    return np.asarray(table[index]["image"].convert("RGB"))
 
 
 def crop_aligned(image: np.ndarray, label: str) -> np.ndarray:
-    """Cut the paper's 160 x 160 out of an aligned image.
-
-    Args:
-        image: uint8 (218, 178) or (218, 178, 3).
-        label: what to call the image in an error.
-
-    Returns:
-        The rows 29 to -29 and columns 9 to -9.
+    """The paper's 160 x 160 of an aligned image.
 
     Raises:
-        WavdiffError: the image has another size.
+        WavdiffError: the image is not (218, 178) or (218, 178, 3); the message calls it `label`.
     """
     if image.shape[:2] != (218, 178):
         raise WavdiffError(
@@ -76,81 +107,15 @@ def crop_aligned(image: np.ndarray, label: str) -> np.ndarray:
     return image[29:-29, 9:-9]
 
 
-class _CelebaFolderSource:
-    """The official files on disk."""
-
-    def __init__(self, split: Split, data_dir: Path, channels: int) -> None:
-        self.name = "celeba"
-        self.credit = CREDIT
-        self._channels = channels
-        partition = data_dir / "list_eval_partition.txt"
-        if not partition.is_file():
-            raise WavdiffError(f"celeba: {partition} is missing; what is needed is {_NEEDED}")
-        images = data_dir / "img_align_celeba"
-        self._folder = images if images.is_dir() else data_dir
-        self._names = []
-        for number, line in enumerate(partition.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-            words = line.split()
-            if not words:
-                continue
-            if len(words) != 2 or words[1] not in _PARTITION.values():
-                raise WavdiffError(f"{partition}: line {number} must be a file name and 0, 1 or 2, not {line[:80]!r}")
-            if words[1] == _PARTITION[split]:
-                self._names.append(words[0])
-        # Of the names alone: the official images do not change.
-        self.digest = digest_of(*self._names)
-        # One listing, not 200,000 questions to the file system.
-        present = {file.name for file in self._folder.iterdir()}
-        missing = [name for name in self._names if name not in present]
-        if missing or not self._names:
-            what = f"{len(missing)} images of the split {split!r} are" if missing else f"the split {split!r} is"
-            example = f" (the first: {missing[0]})" if missing else ""
-            raise WavdiffError(f"celeba: {what} not in {self._folder}{example}; what is needed is {_NEEDED}")
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        name = self._names[index]
-        return reduce_channels(crop_aligned(read_pixels(self._folder / name), name), self._channels)
-
-    def label(self, index: int) -> str:
-        return self._names[index]
-
-
-class _CelebaHubSource:
-    """The same images through the Hugging Face hub."""
-
-    def __init__(self, split: Split, channels: int) -> None:
-        self.name = "celeba"
-        self.credit = CREDIT
-        self._channels = channels
-        self._split = split
-        self._table = _load_from_hub(_HUB_SPLIT[split])
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        image = np.asarray(self._table[index]["image"].convert("RGB"))
-        return reduce_channels(crop_aligned(image, self.label(index)), self._channels)
-
-    def label(self, index: int) -> str:
-        return f"celeba {self._split} {index}"
-
-
-def _load_from_hub(split: str) -> Any:
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise WavdiffError(
-            f"celeba: the images are not here; what is needed is {_NEEDED}, "
-            'or `pip install "wavdiff[hub]"` and a network connection'
-        ) from error
-    try:
-        return load_dataset(_HUB_DATASET, split=split)
-    except Exception as error:  # Offline, moved, out of disk: whatever it is, the way out is the same.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WavdiffError(
-            f"celeba: the Hugging Face hub did not give {_HUB_DATASET} ({reason[:200]}); what is needed is {_NEEDED}"
-        ) from error
+def _read_partition(file: Path, wanted: str) -> list[str]:
+    """The names of the images of one part."""
+    if not file.is_file():
+        raise WavdiffError(f"celeba: {file} is missing; {_NEEDED}")
+    names = []
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        words = line.split()
+        if words and (len(words) != 2 or words[1] not in _PARTITION.values()):
+            raise WavdiffError(f"{file}: line {number} must be a file name and 0, 1 or 2, not {line[:80]!r}")
+        if words and words[1] == wanted:
+            names.append(words[0])
+    return names

@@ -16,26 +16,15 @@ from wavdiff.data.protocols import ArraySource, Split
 from wavdiff.system.errors import WavdiffError
 
 CREDIT = "Fashion-MNIST, Zalando SE (Xiao, Rasul and Vollgraf, 2017), MIT licence"
-
-
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-
-
 _FILES = {"train": "train-images-idx3-ubyte", "heldout": "t10k-images-idx3-ubyte"}
-
-
 _MAGIC = 0x0803  # unsigned bytes (08) along three axes (03)
 
 
 def open_fashion(split: Split, data_dir: Path | None) -> ArraySource:
-    """Read one split into memory.
+    """Read one official split into memory, uint8 images (28, 28); arguments as for `open_source`.
 
-    Args:
-        split: "train" (the official 60,000) or "heldout" (the official 10,000).
-        data_dir: the folder of the IDX files, packed (.gz) or not; None for the place of Debian's package.
-
-    Returns:
-        uint8 images (28, 28).
+    `data_dir` has the IDX files, packed (.gz) or not; without it they are those of Debian's package.
 
     Raises:
         WavdiffError: the file is missing or damaged.
@@ -52,13 +41,7 @@ def open_fashion(split: Split, data_dir: Path | None) -> ArraySource:
 
 
 def read_idx(file: Path) -> np.ndarray:
-    """Read a stack of images from an IDX file.
-
-    Args:
-        file: the file, gzip-packed if it ends in .gz.
-
-    Returns:
-        uint8 (N, H, W).
+    """Read a stack of images, uint8 (N, H, W), from an IDX file, which is gzip-packed if it ends in .gz.
 
     Raises:
         WavdiffError: the file cannot be unpacked, is not an IDX stack of images, or has not the length that its

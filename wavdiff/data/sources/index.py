@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -26,23 +26,13 @@ from wavdiff.images import check_readable
 from wavdiff.system.errors import WavdiffError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-
-
 QUIET_SECONDS = 5.0
-
-
 LINE_SECONDS = 10.0
-
-
 _VERSION = 1
 
 
 class Names(Sequence[str]):
-    """Many short texts as one block of bytes, which takes little memory and which workers share.
-
-    Args:
-        names: the texts; file names may hold what is not UTF-8, and no NUL.
-    """
+    """Many file names, UTF-8 or not, as one block of bytes, which takes little memory and which workers share."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         parts = [os.fsencode(name) for name in names]
@@ -50,22 +40,12 @@ class Names(Sequence[str]):
         self._ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
 
     def __len__(self) -> int:
-        """Count the texts."""
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        """Give one text, or a list of several."""
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = index + len(self) if index < 0 else index
-        if not 0 <= place < len(self):
-            raise IndexError(f"name {index} of {len(self)}")
+            return [self[place] for place in range(len(self))[index]]
+        place = range(len(self))[index]
         start = int(self._ends[place - 1]) if place else 0
         return os.fsdecode(self._bytes[start : int(self._ends[place])])
 
@@ -77,20 +57,17 @@ class FolderIndex:
     Attributes:
         names: relative paths with forward slashes, sorted.
         sizes: int64 (N,), bytes.
-        times: int64 (N,), time of the last change, ns since 1970.
     """
 
     names: Names
     sizes: np.ndarray
-    times: np.ndarray
 
     def __len__(self) -> int:
-        """Count the images."""
         return len(self.names)
 
-    def chosen(self, places: np.ndarray) -> "FolderIndex":
-        """Give the index of some of the images: integers (M,), the places of those to keep."""
-        return FolderIndex(Names(self.names[int(place)] for place in places), self.sizes[places], self.times[places])
+    def chosen(self, places: Sequence[int]) -> "FolderIndex":
+        """The index of the images at some places."""
+        return FolderIndex(Names(self.names[place] for place in places), self.sizes[list(places)])
 
     @property
     def digest(self) -> str:
@@ -116,12 +93,6 @@ def index_folder(folder: Path) -> FolderIndex:
 
     Progress goes to stderr: a bar on a terminal, else a line now and then if it takes more than 5 seconds.
 
-    Args:
-        folder: the folder.
-
-    Returns:
-        Its images, sorted by relative path.
-
     Warns:
         UserWarning: for every file that is not readable.
     """
@@ -139,20 +110,14 @@ def index_folder(folder: Path) -> FolderIndex:
         _write(file, listing)
     for flaw in listing.flaws.values():
         warnings.warn(f"skipped: {flaw}", stacklevel=4)
-    sound = np.array([place for place in range(len(listing.names)) if place not in listing.flaws], dtype=np.int64)
-    names = Names(listing.names[place] for place in sound)
-    return FolderIndex(names, listing.sizes[sound], listing.times[sound])
+    sound = [place for place in range(len(listing.names)) if place not in listing.flaws]
+    return FolderIndex(Names(listing.names[place] for place in sound), listing.sizes[sound])
 
 
 def reported(places: Sequence[int], what: str) -> Iterator[int]:
     """Go through numbers and show on stderr how far it is.
 
-    Args:
-        places: the numbers.
-        what: what is done with them, such as "checking".
-
-    Yields:
-        The numbers.
+    `what` says what is done with them, such as "checking".
     """
     console = Console(stderr=True)
     if console.is_terminal:
@@ -167,27 +132,23 @@ def reported(places: Sequence[int], what: str) -> Iterator[int]:
 
 
 def _list(folder: Path) -> _Listing:
-    """Walk through a folder without opening files."""
+    """Walk through a folder without opening files; links to folders are not followed, one might lead above itself."""
+
+    def passed_over(error: OSError) -> None:
+        warnings.warn(f"skipped: {error.filename}: the folder cannot be listed: {error.strerror}", stacklevel=7)
+
     found: list[tuple[str, int, int]] = []
-    waiting = [(str(folder), "")]
-    while waiting:
-        place, above = waiting.pop()
-        try:
-            with os.scandir(place) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir():
-                        if not entry.is_symlink():  # a link to a folder above would never end
-                            waiting.append((entry.path, f"{above}{entry.name}/"))
-                    elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                        size, changed = -1, 0
-                        with suppress(OSError):  # a link into the void: the check says so
-                            status = entry.stat()
-                            size, changed = status.st_size, status.st_mtime_ns
-                        found.append((f"{above}{entry.name}", size, changed))
-        except OSError as error:
-            warnings.warn(f"skipped: {place}: the folder cannot be listed: {error.strerror}", stacklevel=5)
+    for place, below, files in os.walk(folder, onerror=passed_over):
+        below[:] = [name for name in below if not name.startswith(".")]
+        inside = f"{Path(place).relative_to(folder).as_posix()}/".removeprefix("./")
+        for name in files:
+            if name.startswith(".") or os.path.splitext(name)[1].lower() not in SUFFIXES:
+                continue
+            size, changed = -1, 0
+            with suppress(OSError):  # a link into the void: the check says so
+                status = os.stat(os.path.join(place, name))
+                size, changed = status.st_size, status.st_mtime_ns
+            found.append((inside + name, size, changed))
     found.sort()
     sizes = np.array([size for _, size, _ in found], dtype=np.int64)
     times = np.array([changed for _, _, changed in found], dtype=np.int64)
@@ -196,33 +157,29 @@ def _list(folder: Path) -> _Listing:
 
 def _take_over(listing: _Listing, known: _Listing) -> list[int]:
     """Copy what is known of files that did not change; the places of the others."""
-    unknown, before = [], 0
-    for place, name in enumerate(listing.names):  # both are sorted
-        while before < len(known.names) and known.names[before] < name:
-            before += 1
-        same = (
-            before < len(known.names)
-            and known.names[before] == name
-            and known.sizes[before] == listing.sizes[place]
-            and known.times[before] == listing.times[place]
-        )
-        if not same:
+    before = {name: place for place, name in enumerate(known.names)}
+    unknown = []
+    for place, name in enumerate(listing.names):
+        old = before.get(name)
+        if old is None or known.sizes[old] != listing.sizes[place] or known.times[old] != listing.times[place]:
             unknown.append(place)
-        elif before in known.flaws:
-            listing.flaws[place] = known.flaws[before]
+        elif old in known.flaws:
+            listing.flaws[place] = known.flaws[old]
     return unknown
 
 
 def _write(file: Path, listing: _Listing) -> None:
     bad = sorted(listing.flaws)
     texts = {"names": listing.names, "flaws": [listing.flaws[place] for place in bad]}
-    arrays: dict[str, Any] = {key: np.frombuffer(_joined(lines), dtype=np.uint8) for key, lines in texts.items()}
+    arrays: dict[str, Any] = {
+        key: np.frombuffer(b"\0".join(map(os.fsencode, lines)), np.uint8) for key, lines in texts.items()
+    }
     arrays |= {"version": np.array(_VERSION), "sizes": listing.sizes, "times": listing.times, "bad": np.array(bad, int)}
     store(file, lambda target: np.savez(target, **arrays))
 
 
 def _read(file: Path) -> _Listing | None:
-    """Read a listing; None if it is missing or damaged."""
+    """A listing from a file; None if it is missing or damaged."""
     try:
         with np.load(file, allow_pickle=False) as stored:
             if int(stored["version"]) != _VERSION:
@@ -233,10 +190,6 @@ def _read(file: Path) -> _Listing | None:
         return None
     sound = sizes.shape == times.shape == (len(names),) and len(bad) == len(flaws)
     return _Listing(names, sizes, times, dict(zip(bad.tolist(), flaws, strict=True))) if sound else None
-
-
-def _joined(lines: list[str]) -> bytes:
-    return b"\0".join(os.fsencode(line) for line in lines)
 
 
 def _split(block: np.ndarray) -> list[str]:

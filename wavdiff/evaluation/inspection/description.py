@@ -9,8 +9,6 @@ from wavdiff.evaluation.tables import markdown_table
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.networks.cost import count_multiply_adds
 
-WHOLE_IMAGE = "whole image"
-
 
 @dataclass(frozen=True)
 class ScaleDescription:
@@ -77,39 +75,31 @@ class CascadeDescription:
         columns = [
             "yields", "network", "parameters", "receptive field", "in pixels", "multiply-adds/pixel", "std", "ladder",
         ]  # fmt: skip
-        rows = {self._row_name(scale): self._cells(scale) for scale in self.scales}
+        rows = {scale_title(scale.name): self._cells(scale) for scale in self.scales}
         return f"# Cascade {self.model}\n\n{line}\n\n{markdown_table(columns, rows)}"
 
-    @staticmethod
-    def _row_name(scale: ScaleDescription) -> str:
-        return "low-pass" if scale.name == "low" else f"details {scale.name}"
-
     def _cells(self, scale: ScaleDescription) -> list[str]:
-        levels = len(self.scales) - 1
-        height, width = scale.grid
-        below = levels if scale.name == "low" else int(scale.name) + 1
-        field, pixels = WHOLE_IMAGE, "all"
-        if scale.receptive_field is not None:
-            field = f"{scale.receptive_field}x{scale.receptive_field}"
-            pixels = str(scale.receptive_field * 2**below)
-        yields = f"x_{levels}, {height}x{width}" if scale.name == "low" else f"x_{scale.name}, {2 * height}x{2 * width}"
+        yields, times = (len(self.scales) - 1, 1) if scale.name == "low" else (scale.name, 2)
+        height, width = (times * side for side in scale.grid)
+        side, field, pixels = scale.receptive_field, "whole image", "all"
+        if side is not None:
+            field, pixels = f"{side}x{side}", str(side * self.image_size[0] // scale.grid[0])
         ladder = scale.ladder
         each = f" x {1 + ladder['correctors']}" if ladder["correctors"] else ""
-        steps = f"{ladder['steps']}{each} {ladder['solver']}, {ladder['sigma_max']:g} to {ladder['sigma_min']:g}"
-        cost = f"{scale.multiply_adds_per_pixel:,.0f}"
-        return [yields, scale.kind, f"{scale.parameters:,}", field, pixels, cost, f"{scale.std:.4f}", steps]
+        return [
+            f"x_{yields}, {height}x{width}", scale.kind, f"{scale.parameters:,}", field, pixels,
+            f"{scale.multiply_adds_per_pixel:,.0f}", f"{scale.std:.4f}",
+            f"{ladder['steps']}{each} {ladder['solver']}, {ladder['sigma_max']:g} to {ladder['sigma_min']:g}",
+        ]  # fmt: skip
+
+
+def scale_title(name: str) -> str:
+    """A scale as tables call it."""
+    return "low-pass" if name == "low" else f"details {name}"
 
 
 def describe(cascade: WaveletCascade, model: str = "") -> CascadeDescription:
-    """What the scales of a cascade are.
-
-    Args:
-        cascade: any trained cascade.
-        model: what the title calls it.
-
-    Returns:
-        The description; nothing is computed but the shapes of one call of every network.
-    """
+    """What the scales of a cascade are, with `model` in the title; no more is computed than shapes of network calls."""
     height, width = cascade.image_size
     scales = []
     for name in cascade.scale_names:
@@ -125,7 +115,7 @@ def describe(cascade: WaveletCascade, model: str = "") -> CascadeDescription:
                 receptive_field=receptive_field(denoiser),
                 multiply_adds_per_pixel=count_multiply_adds(denoiser.network, grid) / (height * width),
                 std=float(denoiser.std),
-                ladder=asdict(cascade.ladder("lowpass" if name == "low" else "details")),
+                ladder=asdict(cascade.schedule("lowpass" if name == "low" else "details")),
                 grid=grid,
             )
         )

@@ -6,7 +6,6 @@ stands above it. Pixels are squares; the pixel itself has a frame.
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -17,20 +16,12 @@ from torch import Tensor
 from wavdiff.evaluation.inspection.inspecting import Inspection
 from wavdiff.evaluation.inspection.jacobian import PixelRows, Row
 from wavdiff.evaluation.inspection.pixels import Place
-from wavdiff.evaluation.plots import pyplot
+from wavdiff.evaluation.plots import png, pyplot
 
 DOTS_PER_INCH = 110
-
-
 PANEL = 2.1  # inches of a filter or crop
-
-
 SHARE = 0.98  # of a row's energy that lies in what is drawn of it
-
-
 NARROWEST, WIDEST = 15, 65  # pixels a side of what is drawn
-
-
 MARK = "#ffb000"  # seen on black, white, red and blue
 
 
@@ -44,17 +35,11 @@ class View:
 
     def cut(self, image: Tensor, origin: tuple[int, int] = (0, 0)) -> Tensor:
         """The part of `image` (..., h, w), whose first pixel is `origin`; not a number where there is none."""
-        side = 2 * self.half + 1
-        result = image.new_full((*image.shape[:-2], side, side), math.nan)
-        top, left = self.row - self.half - origin[0], self.column - self.half - origin[1]
-        rows = slice(max(top, 0), min(top + side, image.shape[-2]))
-        columns = slice(max(left, 0), min(left + side, image.shape[-1]))
-        part = image[..., rows, columns]
-        result[
-            ..., rows.start - top : rows.start - top + part.shape[-2],
-            columns.start - left : columns.start - left + part.shape[-1],
-        ] = part  # fmt: skip
-        return result
+        around = torch.arange(-self.half, self.half + 1)
+        rows, columns = (self.row - origin[0] + around)[:, None], self.column - origin[1] + around
+        height, width = image.shape[-2:]
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        return torch.where(inside, image[..., rows.clamp(0, height - 1), columns.clamp(0, width - 1)], math.nan)
 
 
 def half_width(row: Row) -> int:
@@ -72,53 +57,38 @@ def half_width(row: Row) -> int:
 
 def draw_walk(seen: Inspection) -> bytes:
     """Noisy and denoised x_J, ..., x_0 under one another, all at one size; PNG."""
-    plots = pyplot()
     count = len(seen.noisy_walk)
     height, width = seen.noisy.shape[-2:]
     across = min(3.0, 15 / count)
-    figure, axes = plots.subplots(
-        2, count, figsize=(across * count, 2 * across * height / width + 0.7), layout="constrained", squeeze=False
-    )
-    for column in range(count):
+    figure, axes = _panels(2, count, across, across * height / width + 0.35)
+    for column, (before, after) in enumerate(seen.psnr):
         scale = count - 1 - column
-        before, after = seen.psnr[column]
-        images = (seen.noisy_walk[column], seen.denoised_walk[column])
+        # What was padded at the bottom and the right is not shown.
+        rows, columns = (slice(-(-side // 2**scale)) for side in (height, width))
         noise = seen.request.sigma * 255 / 2**scale
-        titles = (f"noisy $x_{scale}$, noise {noise:.3g}/255\n{before:.2f} dB", f"denoised $x_{scale}$\n{after:.2f} dB")
-        for axis, image, title in zip(axes[:, column], images, titles, strict=True):
-            # What was padded at the bottom and the right is not shown.
-            visible = image[..., : -(-height // 2**scale), : -(-width // 2**scale)]
-            _show_image(axis, visible)
-            axis.set_title(title, fontsize=9)
-    return _png(plots, figure)
+        title = f"noisy $x_{scale}$, noise {noise:.3g}/255\n{before:.2f} dB"
+        _show_image(axes[0, column], seen.noisy_walk[column][..., rows, columns], title)
+        title = f"denoised $x_{scale}$\n{after:.2f} dB"
+        _show_image(axes[1, column], seen.denoised_walk[column][..., rows, columns], title)
+    return png(figure, DOTS_PER_INCH)
 
 
 def draw_filters(seen: Inspection) -> bytes:
     """A row for every pixel: the noisy and the denoised picture around it, and its filter through the walk; PNG."""
-    plots = pyplot()
-    count = len(seen.rows)
     half = max(half_width(rows.whole) for rows in seen.rows)
-    figure, axes = plots.subplots(
-        count, 4, figsize=(4 * PANEL, count * (PANEL + 0.5)), layout="constrained", squeeze=False
-    )
-    denoised = seen.denoised_walk[-1]
+    figure, axes = _panels(len(seen.rows), 4, PANEL, PANEL + 0.5)
     for line, rows in zip(axes, seen.rows, strict=True):
         view = View(rows.place.row, rows.place.column, half)
-        _show_image(line[0], seen.clean)
-        _frame(line[0], view, half)
-        line[0].set_title(_capital(rows.place.reason), fontsize=9)
-        _show_image(line[1], view.cut(seen.noisy))
-        _show_image(line[2], view.cut(denoised))
-        for axis, title in zip(line[1:3], ("noisy", "denoised"), strict=True):
-            _frame(axis, View(half, half, half), 0)
-            axis.set_title(f"{title}, {_where(rows.place)}", fontsize=9)
+        _show_image(line[0], seen.clean, _capital(rows.place.reason))
+        _frame(line[0], view.row, view.column, half)
+        _show_view(line[1], seen.noisy, view, f"noisy, {_where(rows.place)}")
+        _show_view(line[2], seen.denoised_walk[-1], view, f"denoised, {_where(rows.place)}")
         _show_row(line[3], rows.whole, half, f"filter: sum {rows.whole.sum:.2f}, {_averaged(rows.whole)}")
-    return _png(plots, figure)
+    return png(figure, DOTS_PER_INCH)
 
 
 def draw_scales(seen: Inspection, rows: PixelRows) -> bytes:
     """All filters of one pixel: a line for the low-pass image, for each scale, and for the whole walk; PNG."""
-    plots = pyplot()
     levels = len(rows.details)
     lines: list[tuple[str, int, list[tuple[str, Row]]]] = [
         (f"low-pass $x_{levels}$", levels, [(f"w.r.t. noisy $x_{levels}$", rows.lowpass)])
@@ -129,28 +99,22 @@ def draw_scales(seen: Inspection, rows: PixelRows) -> bytes:
         given += [(f"w.r.t. noisy $x_{scale + 1}$", own.observed)] if own.observed is not None else []
         lines.append((f"details of $x_{scale}$", scale, given))
     lines.append(("whole walk", 0, [("w.r.t. noisy $x_0$", rows.whole)]))
-    across = 2 + max(len(given) for _, _, given in lines)
-    figure, axes = plots.subplots(
-        len(lines), across, figsize=(across * PANEL, len(lines) * (PANEL + 0.45)), layout="constrained", squeeze=False
-    )
+    figure, axes = _panels(len(lines), 2 + max(len(given) for _, _, given in lines), PANEL, PANEL + 0.45)
     for line, (name, scale, given) in zip(axes, lines, strict=True):
-        half = half_width(given[0][1])
-        centre = given[0][1].centre
-        view = View(*centre, half)
-        walks = (seen.noisy_walk[levels - scale], seen.denoised_walk[levels - scale])
-        for axis, title, image in zip(line, (f"noisy $x_{scale}$", f"denoised $x_{scale}$"), walks, strict=False):
-            _show_image(axis, view.cut(image))
-            _frame(axis, View(half, half, half), 0)
-            axis.set_title(title, fontsize=9)
+        first = given[0][1]
+        half = half_width(first)
+        view = View(*first.centre, half)
+        _show_view(line[0], seen.noisy_walk[levels - scale], view, f"noisy $x_{scale}$")
+        _show_view(line[1], seen.denoised_walk[levels - scale], view, f"denoised $x_{scale}$")
         line[0].set_ylabel(name, fontsize=10)
         for axis, (title, row) in zip(line[2:], given, strict=False):
             # The coarse image has half as many pixels over the same part of the picture.
-            own_half = half if row.centre == centre and row.values.shape == given[0][1].values.shape else -(-half // 2)
-            _show_row(axis, row, own_half, title)
+            same_grid = row.centre == first.centre and row.values.shape == first.values.shape
+            _show_row(axis, row, half if same_grid else -(-half // 2), title)
         for axis in line[2 + len(given) :]:
             axis.set_visible(False)
     figure.suptitle(f"{_capital(rows.place.reason)}, {_where(rows.place)}", fontsize=11)
-    return _png(plots, figure)
+    return png(figure, DOTS_PER_INCH)
 
 
 def draw_all(seen: Inspection) -> dict[str, bytes]:
@@ -178,27 +142,37 @@ def _averaged(row: Row) -> str:
     return f"{pixels:.0f} pixels" if pixels >= 10 else f"{pixels:.1f} pixels"
 
 
-def _show_image(axis: Any, image: Tensor) -> None:
+def _panels(down: int, across: int, width: float, height: float) -> tuple[Any, Any]:
+    """A figure of panels of `width` x `height` inches, and their axes, (down, across)."""
+    size = (across * width, down * height)
+    figure, axes = pyplot().subplots(down, across, figsize=size, layout="constrained", squeeze=False)
+    return figure, axes
+
+
+def _show_image(axis: Any, image: Tensor, title: str) -> None:
     """An image (C, h, w) in [-1, 1]; what is no number is light gray."""
     planes = (image.detach().float().clamp(-1, 1) + 1) / 2
     planes = torch.where(planes.isnan(), 0.92, planes)
-    axis.imshow(planes.expand(3, -1, -1).permute(1, 2, 0).numpy(), interpolation="nearest", aspect="equal")
-    _bare(axis)
+    _show(axis, planes.expand(3, -1, -1).permute(1, 2, 0), title)
+
+
+def _show_view(axis: Any, image: Tensor, view: View, title: str) -> None:
+    _show_image(axis, view.cut(image), title)
+    _frame(axis, view.half, view.half)
 
 
 def _show_row(axis: Any, row: Row, half: int, title: str) -> None:
     part = View(*row.centre, half).cut(row.values, row.origin)
     largest = float(row.values.abs().max())
-    axis.imshow(
-        part.numpy(), cmap="RdBu_r", vmin=-(largest or 1), vmax=largest or 1, interpolation="nearest", aspect="equal"
-    )
+    limits = {"vmin": -(largest or 1), "vmax": largest or 1}
+    _show(axis, part, f"{title}\n±{largest:.2g}", cmap="RdBu_r", **limits)
     axis.set_facecolor("0.92")
-    _bare(axis)
-    _frame(axis, View(half, half, half), 0)
-    axis.set_title(f"{title}\n±{largest:.2g}", fontsize=9)
+    _frame(axis, half, half)
 
 
-def _bare(axis: Any) -> None:
+def _show(axis: Any, values: Tensor, title: str, **colours: Any) -> None:
+    axis.imshow(values.numpy(), interpolation="nearest", aspect="equal", **colours)
+    axis.set_title(title, fontsize=9)
     axis.set_xticks([])
     axis.set_yticks([])
     for spine in axis.spines.values():
@@ -206,16 +180,9 @@ def _bare(axis: Any) -> None:
         spine.set_linewidth(0.6)
 
 
-def _frame(axis: Any, view: View, half: int) -> None:
-    """A frame around the pixels from `half` before the centre of `view` to `half` behind it."""
+def _frame(axis: Any, row: int, column: int, half: int = 0) -> None:
+    """A frame around a pixel and `half` more on every side."""
     from matplotlib.patches import Rectangle
 
-    corner = (view.column - half - 0.5, view.row - half - 0.5)
+    corner = (column - half - 0.5, row - half - 0.5)
     axis.add_patch(Rectangle(corner, 2 * half + 1, 2 * half + 1, fill=False, edgecolor=MARK, linewidth=1.4))
-
-
-def _png(plots: Any, figure: Any) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DOTS_PER_INCH)
-    plots.close(figure)
-    return file.getvalue()

@@ -12,18 +12,14 @@ from wavdiff.evaluation.inspection.recorded import RecordedWalk, ScaleCall, reac
 from wavdiff.evaluation.metrics.fidelity import psnr
 from wavdiff.models import wavelets
 from wavdiff.models.cascade.random_numbers import derive_generator, draw_noise
-from wavdiff.models.cascade.walk import CascadeWalk
+from wavdiff.models.cascade.verbs import CascadeVerbs
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import check_sigma, shown
 
 MOST_PIXELS = 10**6
 """Of a picture whose cascade is local: only windows of it are differentiated."""
-
-
 MOST_PIXELS_IN_ONE_PIECE = 512 * 512
 """Of a picture whose cascade sees all of it: every hidden layer is kept for the gradients."""
-
-
 MOST_PLACES = 9
 
 
@@ -112,7 +108,7 @@ class Inspection:
     rows: list[PixelRows]
 
 
-def check_size(cascade: CascadeWalk, size: tuple[int, int]) -> None:
+def check_size(cascade: CascadeVerbs, size: tuple[int, int]) -> None:
     """Refuse a picture whose walk would not fit into memory.
 
     Raises:
@@ -127,7 +123,7 @@ def check_size(cascade: CascadeWalk, size: tuple[int, int]) -> None:
         )
 
 
-def inspect_picture(cascade: CascadeWalk, picture: Tensor, request: InspectionRequest | None = None) -> Inspection:
+def inspect_picture(cascade: CascadeVerbs, picture: Tensor, request: InspectionRequest | None = None) -> Inspection:
     """Add noise to a picture and look at what a cascade makes of it.
 
     Args:
@@ -183,7 +179,7 @@ def inspect_picture(cascade: CascadeWalk, picture: Tensor, request: InspectionRe
     )
 
 
-def _scales(cascade: CascadeWalk) -> list[tuple[str, float]]:
+def _scales(cascade: CascadeVerbs) -> list[tuple[str, float]]:
     """(name, std) of every scale, low-pass image first."""
     names = range(cascade.levels - 1, -1, -1)
     return [("low", cascade.lowpass.std), *((str(name), cascade.details[name].std) for name in names)]

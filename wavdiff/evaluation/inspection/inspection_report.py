@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import string
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from wavdiff.evaluation.inspection.description import CascadeDescription
+from wavdiff.evaluation.inspection.description import CascadeDescription, scale_title
 from wavdiff.evaluation.inspection.drawings import draw_all, scales_name
 from wavdiff.evaluation.inspection.inspecting import (
     MOST_PLACES,
     Inspection,
     InspectionRequest,
-    ScaleMeasures,
     check_size,
     inspect_picture,
 )
 from wavdiff.evaluation.inspection.jacobian import PixelRows, Row
 from wavdiff.evaluation.inspection.pixels import check_places
 from wavdiff.evaluation.plots import pyplot
+from wavdiff.evaluation.report_files import Say, as_json, write_files
 from wavdiff.evaluation.tables import NOTHING, markdown_table
 from wavdiff.images import load_image, read_info
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.system.atomic import written_whole
 from wavdiff.system.errors import WavdiffError
 
 REPORT, NUMBERS = "inspection.md", "inspection.json"
@@ -36,12 +34,7 @@ def planned_files(places: int = MOST_PLACES) -> list[str]:
 
 
 def inspect_file(cascade: WaveletCascade, path: Path, request: InspectionRequest) -> Inspection:
-    """Inspect the picture in a file; its transparency is passed over.
-
-    Args:
-        cascade: a trained cascade.
-        path: any picture file that the library reads, gray or in colour, without noise.
-        request: noise and pixels.
+    """Inspect the picture in a file, gray or in colour, without noise; its transparency is passed over.
 
     Raises:
         WavdiffError: no picture, one that is too large, pixels outside of it, or no matplotlib.
@@ -57,7 +50,7 @@ def inspect_file(cascade: WaveletCascade, path: Path, request: InspectionRequest
 
 
 def write_inspection(
-    seen: Inspection, description: CascadeDescription, picture: str, out: Path, say: Callable[[str], None] | None = None
+    seen: Inspection, description: CascadeDescription, picture: str, out: Path, say: Say | None = None
 ) -> tuple[str, dict[str, Any]]:
     """Write pictures, tables and numbers; every file appears complete or not at all.
 
@@ -65,25 +58,14 @@ def write_inspection(
         seen: what to write.
         description: of the cascade.
         picture: what the report calls the picture.
-        out: the folder, made where it is missing; files of the same names are replaced.
-        say: told the name of every file.
+        out, say: as in `write_files`.
 
     Returns:
         The report in Markdown and the numbers as they are in the JSON file.
-
-    Raises:
-        WavdiffError: the folder cannot be written.
     """
     numbers = inspection_numbers(seen, description, picture)
     text = inspection_report(seen, description, picture)
-    files = draw_all(seen)
-    files[REPORT] = (text + "\n").encode()
-    files[NUMBERS] = (json.dumps(numbers, indent=1) + "\n").encode()
-    for name, content in files.items():
-        with written_whole(out / name) as file:
-            file.write(content)
-        if say:
-            say(str(out / name))
+    write_files(out, {**draw_all(seen), REPORT: text + "\n", NUMBERS: as_json(numbers)}, say)
     for number in range(len(seen.rows) + 1, MOST_PLACES + 1):  # of an earlier run that looked at more pixels
         (out / scales_name(number)).unlink(missing_ok=True)
     return text, numbers
@@ -91,26 +73,18 @@ def write_inspection(
 
 def inspection_numbers(seen: Inspection, description: CascadeDescription, picture: str) -> dict[str, Any]:
     """All numbers, as plain values."""
-    scales = {scale.name: _plain(scale) for scale in seen.scales}
     levels = len(seen.scales) - 1
+    channels, height, width = seen.clean.shape
+    scales = [asdict(scale) for scale in seen.scales]
     return {
         "cascade": description.as_json(),
-        "picture": {
-            "name": picture,
-            "height": seen.clean.shape[-2],
-            "width": seen.clean.shape[-1],
-            "channels": seen.clean.shape[-3],
-        },
+        "picture": {"name": picture, "height": height, "width": width, "channels": channels},
         "sigma": seen.request.sigma,
         "seed": seen.request.seed,
-        "scales": scales,
+        "scales": {scale.pop("name"): scale for scale in scales},
         "psnr": {f"x_{levels - k}": {"noisy": a, "denoised": b} for k, (a, b) in enumerate(seen.psnr)},
         "pixels": [_pixel_numbers(rows, number) for number, rows in enumerate(seen.rows, 1)],
     }
-
-
-def _plain(scale: ScaleMeasures) -> dict[str, Any]:
-    return {name: value for name, value in asdict(scale).items() if name != "name"}
 
 
 def _pixel_numbers(rows: PixelRows, number: int) -> dict[str, Any]:
@@ -118,14 +92,12 @@ def _pixel_numbers(rows: PixelRows, number: int) -> dict[str, Any]:
         str(scale): {
             "noisy_details": own.noisy.measures(),
             "denoised_coarse": own.coarse.measures(),
-            "noisy_coarse": own.observed.measures() if own.observed is not None else None,
+            "noisy_coarse": own.observed and own.observed.measures(),
         }
         for scale, own in reversed(list(enumerate(rows.details)))
     }
     return {
-        "row": rows.place.row,
-        "column": rows.place.column,
-        "reason": rows.place.reason,
+        **asdict(rows.place),
         "picture": scales_name(number),
         "whole_walk": rows.whole.measures(),
         "lowpass": rows.lowpass.measures(),
@@ -158,9 +130,8 @@ def _scale_section(seen: Inspection) -> str:
     ]  # fmt: skip
     cells = {}
     for place, scale in enumerate(seen.scales):
-        name = "low-pass" if scale.name == "low" else f"details {scale.name}"
         before, after = seen.psnr[place]
-        cells[name] = [
+        cells[scale_title(scale.name)] = [
             f"{scale.noise_level:.4f}", f"{scale.noise_level_unit:.4f}", f"{scale.noisy_rms:.4f}",
             f"{scale.denoised_rms:.4f}", f"{scale.residual_rms:.4f}", f"{scale.residual_sigma:.4f}",
             f"{scale.kept:.1%}", f"{scale.clean_rms:.4f}", f"{scale.error_rms:.4f}", f"{scale.balance:.2f}",
@@ -190,16 +161,14 @@ def _filter_section(seen: Inspection) -> str:
             ("x_0", "noisy x_0, whole walk", rows.whole, True),
             (f"x_{levels}", f"noisy x_{levels}", rows.lowpass, True),
         ]
-        for scale in range(levels - 1, -1, -1):
-            own = rows.details[scale]
-            what = f"details of x_{scale}"
-            lines.append((what, "noisy details", own.noisy, False))
-            lines.append((what, f"denoised x_{scale + 1}", own.coarse, False))
-            lines.append((what, f"noisy x_{scale + 1}", own.observed, False))
-        for index, (what, given, row, averages) in enumerate(lines):
+        for scale, own in reversed(list(enumerate(rows.details))):
+            given = ("noisy details", f"denoised x_{scale + 1}", f"noisy x_{scale + 1}")
+            parts = zip(given, (own.noisy, own.coarse, own.observed), strict=True)
+            lines += [(f"details of x_{scale}", name, row, False) for name, row in parts]
+        for index, (what, name, row, averages) in enumerate(lines):
             if row is not None:
-                cells[f"{number}{'abcdefghijklmnopqrstuvwxyz'[index % 26]}"] = [
-                    what, given, f"{round(row.sum, 3) + 0.0:.3f}", f"{row.noise_gain:.4f}",
+                cells[f"{number}{string.ascii_lowercase[index % 26]}"] = [
+                    what, name, f"{round(row.sum, 3) + 0.0:.3f}", f"{row.noise_gain:.4f}",
                     f"{row.effective_pixels:.1f}" if averages else NOTHING, f"{float(row.values.abs().max()):.3f}",
                     NOTHING if row.asymmetry is None else f"{row.asymmetry:.2f}",
                     NOTHING if row.constant is None else f"{row.constant:.3f}",
@@ -210,8 +179,6 @@ def _filter_section(seen: Inspection) -> str:
         "exact posterior mean; *constant* is D(y) - row . y in [0, 1] units, 0 for a bias-free network. In the "
         "pictures red adds, blue takes away, white is zero."
     )
-    return (
-        f"## Filters\n\n{text}\n\n![filters](filters.png)\n\n"
-        + "\n".join(notes)
-        + f"\n\n{markdown_table(columns, cells)}"
+    return "\n\n".join(
+        ["## Filters", text, "![filters](filters.png)", "\n".join(notes), markdown_table(columns, cells)]
     )

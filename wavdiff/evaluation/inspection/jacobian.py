@@ -15,7 +15,7 @@ from torch import Tensor
 from wavdiff.evaluation.inspection.pixels import Place
 from wavdiff.evaluation.inspection.recorded import RecordedWalk, ScaleCall, reach
 from wavdiff.models import wavelets
-from wavdiff.models.cascade.walk import CascadeWalk
+from wavdiff.models.cascade.verbs import CascadeVerbs
 
 STEP = 0.05
 """Step of finite differences, in standard deviations of the noise."""
@@ -94,7 +94,7 @@ class PixelRows:
     details: tuple[DetailRows, ...]
 
 
-def pixel_rows(cascade: CascadeWalk, noisy: Tensor, noise_level: float, place: Place) -> PixelRows:
+def pixel_rows(cascade: CascadeVerbs, noisy: Tensor, noise_level: float, place: Place) -> PixelRows:
     """Differentiate the walk at one pixel.
 
     Where all networks are local only the window that matters is computed, with the result of the whole picture.
@@ -122,7 +122,7 @@ def pixel_rows(cascade: CascadeWalk, noisy: Tensor, noise_level: float, place: P
 
     def lowpassed(picture: Tensor) -> Tensor:
         low_levels = torch.full((picture.shape[0],), found.low_level, dtype=picture.dtype, device=picture.device)
-        result: Tensor = cascade.lowpass(picture, low_levels)
+        result: Tensor = cascade.lowpass.denoise(picture, low_levels).mean
         return result
 
     columns = [
@@ -170,7 +170,7 @@ class _Gradients:
     details: list[tuple[Tensor, Tensor, Tensor | None]]
 
 
-def _differentiated(cascade: CascadeWalk, noisy: Tensor, noise_level: float, centre: tuple[int, int]) -> _Gradients:
+def _differentiated(cascade: CascadeVerbs, noisy: Tensor, noise_level: float, centre: tuple[int, int]) -> _Gradients:
     """All rows of the pixel `centre` of a picture (B, C, H, W)."""
     noisy = noisy.detach().clone().requires_grad_()
     walk = RecordedWalk(cascade, gradients=True)

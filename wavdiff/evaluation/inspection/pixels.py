@@ -16,8 +16,6 @@ from torch.nn import functional
 from wavdiff.system.errors import WavdiffError
 
 WINDOW = 9  # pixels over which gradients are averaged
-
-
 BORDER = 8  # pixels at the border that are not chosen, where the picture has others
 
 

@@ -1,6 +1,6 @@
 """The library's walk of `denoise`, in float32 with gradients, which remembers what every denoiser was given.
 
-The formulas are those of `CascadeWalk.denoise_walk`; only the context of the networks' calls (no autocast, no
+The walk is that of `CascadeVerbs.denoise_walk`; only the context of the networks' calls (no autocast, no
 inference mode) and the bookkeeping around them are this module's.
 """
 
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from wavdiff.evaluation.inspection.description import receptive_field
-from wavdiff.models.cascade.walk import CascadeWalk
+from wavdiff.models.cascade.denoisers import Coarse, Denoised
+from wavdiff.models.cascade.verbs import CascadeVerbs
 
 
 @dataclass(frozen=True)
@@ -45,18 +46,20 @@ class _Recorded:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._denoiser, name)
 
-    def __call__(self, noisy: Tensor, noise_level: Tensor, *coarse: Any) -> Any:
+    def denoise(self, noisy: Tensor, level: Tensor, coarse: Coarse | None = None) -> Denoised:
         # Nodes of their own in the graph: the noisy low-pass image also is what the coarsest details see as observed,
         # and a derivative by it must not go through the denoisers before this one.
-        noisy, *coarse_nodes = (x.view_as(x) if isinstance(x, Tensor) else x for x in (noisy, *coarse))
-        answer = self._denoiser(noisy, noise_level, *coarse_nodes)
-        denoised = answer[0] if coarse else answer
-        given: list[Any] = [*coarse_nodes, None, None]
-        self._calls.append(ScaleCall(noisy, float(noise_level[0]), denoised, given[0], given[1]))
+        noisy = noisy.view_as(noisy)
+        if coarse is not None:
+            observed = None if coarse.observed is None else coarse.observed.view_as(coarse.observed)
+            coarse = Coarse(coarse.estimate.view_as(coarse.estimate), observed, coarse.level)
+        answer: Denoised = self._denoiser.denoise(noisy, level, coarse)
+        given = (None, None) if coarse is None else (coarse.estimate, coarse.observed)
+        self._calls.append(ScaleCall(noisy, float(level[0]), answer.mean, *given))
         return answer
 
 
-class RecordedWalk(CascadeWalk):
+class RecordedWalk(CascadeVerbs):
     """The walk of another cascade, with or without gradients.
 
     Args:
@@ -67,8 +70,8 @@ class RecordedWalk(CascadeWalk):
         calls: what the denoisers of the last walk were given and answered, from coarse to fine.
     """
 
-    def __init__(self, cascade: CascadeWalk, *, gradients: bool) -> None:
-        for name in CascadeWalk.__annotations__:
+    def __init__(self, cascade: CascadeVerbs, *, gradients: bool) -> None:
+        for name in CascadeVerbs.__annotations__:
             setattr(self, name, getattr(cascade, name))
         self.calls: list[ScaleCall] = []
         self.lowpass = _Recorded(cascade.lowpass, self.calls)
@@ -95,7 +98,7 @@ class RecordedWalk(CascadeWalk):
             return self.denoise_walk(noisy, level)
 
 
-def reach(cascade: CascadeWalk) -> int | None:
+def reach(cascade: CascadeVerbs) -> int | None:
     """How far from a pixel of x_0 another may lie and still matter to it, in pixels; None: any distance.
 
     Each scale looks at half its receptive field on its own grid, at what the coarser scales made of theirs.

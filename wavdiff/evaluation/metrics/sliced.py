@@ -18,12 +18,8 @@ from torch.nn import functional
 from wavdiff.models import wavelets
 from wavdiff.system.errors import WavdiffError
 
-PATCH = 7
-
-
-PATCHES = 64
-
-
+PATCH = 7  # pixels a side
+PATCHES = 64  # of an image and scale
 DIRECTIONS = 128
 
 
@@ -50,17 +46,17 @@ def patch_projections(
     if min(pyramid.coarse.shape[-2:]) < PATCH:
         raise WavdiffError(f"patches of {PATCH}x{PATCH} need a low-pass image at least so large, got {images.shape}")
     bands = [*pyramid.details, pyramid.coarse - pyramid.coarse.mean(dim=(1, 2, 3), keepdim=True)]
-    measured = [band.square().mean(dim=(0, 2, 3), keepdim=True).sqrt().clamp(min=1e-6) for band in bands]
-    chosen = measured if scales is None else scales
+    if scales is None:
+        scales = [band.square().mean(dim=(0, 2, 3), keepdim=True).sqrt().clamp(min=1e-6) for band in bands]
     generator = torch.Generator().manual_seed(seed)
     projected = []
-    for band, rms in zip(bands, chosen, strict=True):
+    for band, rms in zip(bands, scales, strict=True):
         patches = functional.unfold(band / rms, PATCH)  # (N, values, places)
         places = torch.randperm(patches.shape[-1], generator=generator)[:PATCHES]
         directions = torch.randn(patches.shape[1], DIRECTIONS, generator=generator)
         directions = directions / directions.norm(dim=0)
         projected.append(patches[..., places].transpose(1, 2) @ directions)
-    return projected, chosen
+    return projected, scales
 
 
 def wasserstein(one: Tensor, other: Tensor) -> float:

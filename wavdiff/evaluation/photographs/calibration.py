@@ -29,7 +29,7 @@ def expected_gaps(draws: int) -> Scores:
 
 
 def measure_draws(
-    draw: Callable[[Tensor, int], Tensor],
+    draw: Callable[..., Tensor],
     given: Tensor,
     mean: Tensor,
     clean: Tensor,
@@ -39,26 +39,27 @@ def measure_draws(
     """Draw, and compare with mean mode.
 
     Args:
-        draw: from what is given and a seed to a draw.
+        draw: from what is given and `seed` to a draw.
         given: the noisy or the small picture, (1, C, h, w).
         mean: the answer of mean mode, (1, C, H, W).
         clean: the truth, (1, C, H, W).
         draws: N, at least 1.
-        purpose: what the seeds follow from: picture, task, seed of the evaluation.
+        purpose: what the seeds follow from: seed of the evaluation, picture, task.
 
     Returns:
         `one_draw`, the PSNR of a draw (averaged over the N), and `mean_of_draws`, that of the mean of all N (limited to
         the range after averaging), both minus the PSNR of `mean`, in dB; and the first draw.
     """
-    base = float(metrics.psnr(mean, clean)[0])
+
+    def gap(estimate: Tensor) -> float:
+        return float(metrics.psnr(estimate, clean)[0]) - float(metrics.psnr(mean, clean)[0])
+
     total = torch.zeros_like(clean)
-    single = []
+    single: list[float] = []
     for index in range(draws):
-        seed = derive_generator(0, "evaluation draw", *purpose, index).initial_seed() % 2**31
-        sample = draw(given, seed)
-        if index == 0:
+        sample = draw(given, seed=derive_generator(0, "evaluation draw", *purpose, index).initial_seed() % 2**31)
+        if not single:
             first = sample
         total += sample
-        single.append(float(metrics.psnr(sample, clean)[0]) - base)
-    together = float(metrics.psnr(total / draws, clean)[0]) - base
-    return {"one_draw": round(math.fsum(single) / draws, 4), "mean_of_draws": round(together, 4)}, first
+        single.append(gap(sample))
+    return {"one_draw": round(math.fsum(single) / draws, 4), "mean_of_draws": round(gap(total / draws), 4)}, first

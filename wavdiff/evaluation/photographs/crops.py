@@ -8,30 +8,19 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wavdiff.evaluation.plots import pyplot
+from wavdiff.evaluation.plots import png, pyplot
 
 SIDE = 64  # pixels of the picture
-
-
 ZOOM = 4  # 400 %
-
-
 GAP = 6  # screen pixels between tiles
-
-
 CAPTION = 20  # screen pixels above a tile
-
-
 CHARACTERS = 28  # of a caption, for which there is room
-
-
 DOTS_PER_INCH = 128  # a power of two, so that inches times this are whole pixels again
 
 
@@ -54,15 +43,12 @@ class Strip:
 
 
 def textured_window(pixels: Tensor, side: int = SIDE, step: int = 8) -> tuple[slice, slice]:
-    """Choose the window with the largest mean squared gradient of its gray values; the topmost, leftmost of equals.
+    """Rows and columns of the window with the largest mean squared gradient of its gray values; the first of equals.
 
     Args:
         pixels: (C, H, W) with sides of at least `step`.
         side: of the window, in pixels; less where the picture is smaller.
         step: corners lie at multiples of it, and the side is one.
-
-    Returns:
-        Rows and columns.
     """
     gray = pixels.double().mean(dim=0)
     down, right = torch.zeros_like(gray), torch.zeros_like(gray)
@@ -74,19 +60,13 @@ def textured_window(pixels: Tensor, side: int = SIDE, step: int = 8) -> tuple[sl
     return slice(int(top) * step, int(top) * step + height), slice(int(left) * step, int(left) * step + width)
 
 
-def save_strips(strips: Sequence[Strip], path: Path) -> None:
-    """Write strips under one another, with captions, as one PNG without any resampling.
-
-    Args:
-        strips: of one picture, all windows of one size.
-        path: the PNG.
-    """
-    plots = pyplot()
+def draw_strips(strips: Sequence[Strip]) -> bytes:
+    """Strips of one picture, all windows of one size, under one another with captions: a PNG without resampling."""
     largest = strips[0].tiles[-1].pixels
     height, width = ZOOM * largest.shape[-2] + CAPTION, ZOOM * largest.shape[-1] + GAP
     across = max(len(strip.tiles) for strip in strips) * width + GAP
     down = len(strips) * height + GAP
-    figure = plots.figure(figsize=(across / DOTS_PER_INCH, down / DOTS_PER_INCH), dpi=DOTS_PER_INCH)
+    figure = pyplot().figure(figsize=(across / DOTS_PER_INCH, down / DOTS_PER_INCH), dpi=DOTS_PER_INCH)
     for row, strip in enumerate(strips):
         for column, tile in enumerate(strip.tiles):
             left, top = GAP + column * width, CAPTION + row * height
@@ -94,8 +74,7 @@ def save_strips(strips: Sequence[Strip], path: Path) -> None:
             figure.figimage(array, xo=left, yo=down - top - array.shape[0], origin="upper")
             text = tile.caption if tile.psnr is None else f"{tile.caption[:CHARACTERS]} {tile.psnr:.2f} dB"
             figure.text(left / across, 1 - (top - 6) / down, text, fontsize=7)
-    figure.savefig(path, dpi=DOTS_PER_INCH)
-    plots.close(figure)
+    return png(figure, DOTS_PER_INCH)
 
 
 def _zoomed(tile: Tile) -> np.ndarray:
@@ -107,7 +86,7 @@ def _zoomed(tile: Tile) -> np.ndarray:
 
 
 def crops_page(title: str, files: Mapping[str, str]) -> str:
-    """An HTML page with the pictures of `save_strips`: {name of the photograph: file beside the page}."""
+    """An HTML page with the pictures of `draw_strips`: {name of the photograph: file beside the page}."""
     figures = "\n".join(
         f'<h2>{html.escape(name)}</h2>\n<img src="{html.escape(file)}" alt="crops of {html.escape(name)}">'
         for name, file in files.items()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from wavdiff.evaluation.scores import Rows, Scores
-from wavdiff.evaluation.tables import NOTHING, markdown_table, methods_of, score_table
-
-REFERENCES = ("noisy", "BM3D", "bicubic", "Lanczos")
+from wavdiff.evaluation.tables import NOTHING, above, cells, markdown_table, methods_of, score_cell, score_table
 
 
 def photograph_report(results: Mapping[str, Any], *, pictures: bool = True) -> str:
@@ -25,12 +23,10 @@ def photograph_report(results: Mapping[str, Any], *, pictures: bool = True) -> s
     models = ", ".join(request["models"])
     sections = [f"# {models} on {images['count']} photographs of {images['source']}", _opening(results)]
     denoise, upscale = results["denoise"], results["upscale"]
-    if denoise:
-        sections += [score_table("Denoising, by noise level", denoise), _gains(denoise, "BM3D")]
-        sections += ["![gain over BM3D](denoising.png)"] if pictures else []
-    if upscale:
-        sections += [score_table("Enlarging from block means", upscale), _gains(upscale, "bicubic")]
-        sections += ["![gain over bicubic](enlarging.png)"] if pictures else []
+    for task, reference, plot in (("denoise", "BM3D", "denoising.png"), ("upscale", "bicubic", "enlarging.png")):
+        if results[task]:
+            sections += [score_table(task, results[task]), _gains(results[task], reference)]
+            sections += [f"![gain over {reference}]({plot})"] if pictures else []
     if results["samples"]["draws"]:
         sections.append(_samples(results["samples"]))
     sections += [_times(denoise, upscale), _colours(denoise, upscale)]
@@ -54,34 +50,22 @@ def _opening(results: Mapping[str, Any]) -> str:
     )
 
 
-def _cells(rows: Rows, cell: Callable[[Scores], str | None]) -> dict[str, list[str]]:
-    """{method: its cells by row name}; methods without any are left out."""
-    found = {
-        name: [(cell(row[name]) if name in row else None) or NOTHING for row in rows.values()]
-        for name in methods_of(rows)
-    }
-    return {name: cells for name, cells in found.items() if set(cells) != {NOTHING}}
-
-
 def _gains(rows: Rows, reference: str) -> str:
     """PSNR above a reference, where that was measured."""
     if not all(reference in row for row in rows.values()):
         return ""
-    cells = {
-        name: [
-            f"{row[name]['psnr'] - row[reference]['psnr']:+.2f}" if name in row else NOTHING for row in rows.values()
-        ]
-        for name in methods_of(rows)
-        if name not in (reference, "noisy")
-    }
-    return f"PSNR above {reference}, dB:\n\n" + markdown_table(list(rows), cells)
+    gains = cells(above(rows, reference), lambda one: f"{one['psnr']:+.2f}")
+    return f"PSNR above {reference}, dB:\n\n" + markdown_table(list(rows), gains)
 
 
 def _samples(samples: Mapping[str, Any]) -> str:
     """Draws beside mean mode."""
-    count, expected, gaps = samples["draws"], samples["expected"], samples["gaps"]
-    rows = {"exact posterior": [f"{expected['one_draw']:+.2f} / {expected['mean_of_draws']:+.2f}"] * len(gaps)}
-    rows |= _cells(gaps, lambda gap: f"{gap['one_draw']:+.2f} / {gap['mean_of_draws']:+.2f}")
+    count, gaps = samples["draws"], samples["gaps"]
+
+    def gap(one: Scores) -> str:
+        return f"{one['one_draw']:+.2f} / {one['mean_of_draws']:+.2f}"
+
+    rows = {"exact posterior": [gap(samples["expected"])] * len(gaps), **cells(gaps, gap)}
     text = f"PSNR minus that of mean mode, dB: one draw (averaged over {count}) / the mean of {count} draws."
     return f"## Sample mode\n\n{text}\n\n" + markdown_table(list(gaps), rows)
 
@@ -94,26 +78,23 @@ def _times(denoise: Rows, upscale: Rows) -> str:
     def seconds(scores: Scores) -> str | None:
         return " / ".join(f"{scores[name]:.3g}" for name in measures) if measures[0] in scores else None
 
-    rows = _cells(both, seconds)
-    for name in methods_of(denoise):
-        if name not in REFERENCES and all("BM3D" in row for row in denoise.values()):
-            ratios = [
-                " / ".join(f"{row['BM3D'][measure] / max(row[name][measure], 1e-9):.0f}x" for measure in measures)
-                for row in denoise.values()
-            ]
-            rows[f"BM3D : {name}"] = ratios + [NOTHING] * len(upscale)
+    rows = cells(both, seconds)
+    for name in methods_of(above(denoise, "BM3D")) if all("BM3D" in row for row in denoise.values()) else ():
+        ratios = [
+            " / ".join(f"{row['BM3D'][measure] / max(row[name][measure], 1e-9):.0f}x" for measure in measures)
+            for row in denoise.values()
+        ]
+        rows[f"BM3D : {name}"] = ratios + [NOTHING] * len(upscale)
     text = "By the clock / of all processors together."
     return f"## Seconds per megapixel of the result\n\n{text}\n\n" + markdown_table(list(both), rows) if both else ""
 
 
 def _colours(denoise: Rows, upscale: Rows) -> str:
     """How far the mean colour moves."""
-    both = {
-        task: {name: scores for name, scores in row.items() if name != "noisy"}
-        for task, row in {**denoise, **upscale}.items()
-    }
+    both = {**denoise, **upscale}
     measures = ("colour_shift", "unlimited_colour_shift")
-    rows = _cells(both, lambda one: " / ".join(f"{one[name]:.3f} ({one[f'largest_{name}']:.3f})" for name in measures))
+    rows = cells(both, lambda one: " / ".join(f"{one[name]:.3f} ({one[f'largest_{name}']:.3f})" for name in measures))
+    rows.pop("noisy", None)
     text = (
         "Mean colour of the result minus that of the noisy or small picture, of the channel that moves most, in 1/255: "
         "mean over the pictures (largest) / the same before results are limited to [0, 1], which moves the mean where "
@@ -124,11 +105,10 @@ def _colours(denoise: Rows, upscale: Rows) -> str:
 
 def _single(results: Mapping[str, Any], task: str, name: str) -> str:
     """All pictures at one noise level or factor."""
-    methods = methods_of({name: results[task][name]})
+    methods = list(results[task][name])
     rows = {
         f"{picture['name']}, {picture['width']}x{picture['height']}{' gray' if picture['channels'] == 1 else ''}": [
-            f"{picture[task][name][method]['psnr']:.2f} / {picture[task][name][method]['ssim']:.3f}"
-            for method in methods
+            score_cell(picture[task][name][method]) for method in methods
         ]
         for picture in results["pictures"]
     }
@@ -138,7 +118,6 @@ def _single(results: Mapping[str, Any], task: str, name: str) -> str:
 
 def _crops(crops: Mapping[str, str]) -> list[str]:
     """Before and after."""
-    if not crops:
-        return []
+    title = "## Crops at 400 %, the most textured window of each picture ([crops.html](crops.html))"
     texts = [f"### {name}\n\n![crops of {name}]({file})" for name, file in crops.items()]
-    return ["## Crops at 400 %, the most textured window of each picture ([crops.html](crops.html))", *texts]
+    return [title, *texts] if crops else []

@@ -37,22 +37,16 @@ def find_photographs(place: Path) -> dict[str, Path]:
         return {place.name: place}
     if not place.is_dir():
         raise WavdiffError(f"{place}: no such folder of photographs (a source of training images is named by --data)")
-    names = {}
-    for path in place.rglob("*"):
-        inside = path.relative_to(place)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
-            names[inside.as_posix()] = path
-    if not names:
+    names = {path.relative_to(place).as_posix(): path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES}
+    found = {name: path for name, path in sorted(names.items()) if "/." not in f"/{name}" and path.is_file()}
+    if not found:
         raise WavdiffError(f"{place}: holds no picture ({', '.join(SUFFIXES)})")
-    return dict(sorted(names.items()))
+    return found
 
 
 def central(pixels: Tensor, side: int | None) -> Tensor:
     """The central part of at most `side` pixels a side, as (H - side) // 2 rows from the top; all of it for None."""
-    if side is None:
-        return pixels
-    height, width = (min(side, length) for length in pixels.shape[-2:])
+    height, width = (length if side is None else min(side, length) for length in pixels.shape[-2:])
     top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2
     return pixels[..., top : top + height, left : left + width]
 

@@ -28,14 +28,8 @@ from wavdiff.images.formats import SAVE_OPTIONS
 from wavdiff.images.picture import PictureInfo
 
 _XMP_TAG = 700
-
-
 _PIXELS_BY_PILLOW = 2**18  # PNG: Pillow takes a second per megapixel, importing libvips a tenth
-
-
 _LONGEST_NOTE = 65_000  # a JPEG segment holds no more
-
-
 _BY_ROWS = {
     "PNG": ("L", "LA", "RGB", "RGBA", "I;16", "LA;16", "RGB;16", "RGBA;16"),
     "JPEG": ("L", "RGB", "CMYK"),

@@ -22,23 +22,11 @@ from PIL import Image
 from wavdiff.system.errors import WavdiffError
 
 _ORIENTATION = 0x0112
-
-
 _EXIF_DIRECTORY = 0x8769
-
-
 _GPS_DIRECTORY = 0x8825
-
-
 _SIZE_TAGS = {0x0100: 1, 0x0101: 0, 0xA002: 1, 0xA003: 0}  # tag -> place in (height, width)
-
-
 _SHORT, _LONG = 3, 4
-
-
 _MARK = b"Exif\x00\x00"
-
-
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=\"|='|>))[0-9]")
 
 

@@ -16,20 +16,10 @@ from wavdiff.images.picture import PictureInfo
 from wavdiff.system.errors import WavdiffError
 
 GRAY_MODES = ("1", "L", "LA", "La", "LA;16")
-
-
 COLOUR_MODES = ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "YCbCr", "HSV", "CMYK")
-
-
 _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 259, 262, 338, 339
-
-
 _COMPRESSIONS = (1, 5, 7, 8, 32773, 32946)  # none, LZW, JPEG, Deflate, PackBits; what libvips may lack is Pillow's
-
-
 _COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
-
-
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _SEPARATED = 0, 1, 2, 5
 
 

@@ -26,20 +26,10 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # what matters raise
 
 # Named formats only: Pillow would also start external programs (for EPS, say) on whatever a file claims to be.
 READABLE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM", "GIF")
-
-
 SMALL_PIXELS = 2**24
-
-
 UNSUSPICIOUS_PIXELS = 178_956_970
-
-
 LARGEST_PIXELS = 2_000_000_000
-
-
 PIXELS_PER_BYTE = 5000
-
-
 MOST_PIXELS_PER_BYTE = 100_000
 
 
@@ -140,11 +130,7 @@ def _check_honest(pixels: int, length: int, name: str) -> None:
 
 
 _lock = threading.Lock()
-
-
 _users = 0
-
-
 _limit: Any = None
 
 

@@ -18,8 +18,6 @@ from PIL import Image
 from wavdiff.images.picture import PictureInfo
 
 _SAMPLE_PIXELS = 2**18
-
-
 _LLOYD_ROUNDS = 4
 
 

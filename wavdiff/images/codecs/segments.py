@@ -13,20 +13,10 @@ from PIL import Image, TiffImagePlugin
 from wavdiff.images.picture import PictureInfo
 
 _PNG_START = 33  # behind the signature and the chunk IHDR
-
-
 _LONGEST_CHUNK = 2**24
-
-
 _JPEG_START = 2  # behind the mark SOI
-
-
 _WIDTH, _HEIGHT, _BITS, _OFFSETS, _ROWS, _COUNTS = 256, 257, 258, 273, 278, 279
-
-
 _EXIF, _GPS = 0x8769, 0x8825
-
-
 _LONG, _LONG8 = 4, 16
 
 

@@ -22,14 +22,8 @@ from wavdiff.images.picture import PictureInfo
 from wavdiff.system.errors import WavdiffError
 
 _LOADERS = {"PNG": "pngload_source", "JPEG": "jpegload_source", "TIFF": "tiffload_source"}
-
-
 _STRICT = {"access": "sequential", "fail_on": "error"}
-
-
 _ALL_FILTERS = 0xF8  # of PNG, the best for each row
-
-
 _TYPES = {8: "uchar", 16: "ushort"}
 
 

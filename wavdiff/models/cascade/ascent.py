@@ -30,16 +30,15 @@ from diffusers import SchedulerMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor
 
-from wavdiff.models.cascade.noise import expand, preconditioning
-from wavdiff.models.cascade.solvers import Ladder
+from wavdiff.models.cascade.noise import expand
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 
 STOPPINGS = ("snr", "sigma")
-
-
 DIVERGED = 1.5
 """A noise level, in units of pixels, from which a walk does not come back."""
+UNIT = 0.5
+"""Pixels in [0, 1] per library unit."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,6 @@ class Ascent:
 
 
 LOWPASS_ASCENT = Ascent(beta=0.01, sigma_l=0.05, growing=False, mean=0.0)
-
-
 DETAIL_ASCENT = Ascent(beta=1.0, sigma_l=0.015)
 """Settings of the authors' demonstrations, which begin around black."""
 
@@ -210,45 +207,28 @@ class Ascended:
 
 
 def ascend(
-    raw_output: Callable[[Tensor, Tensor], Tensor],
+    denoise: Callable[[Tensor, Tensor], Tensor],
     start: Tensor,
     ascent: Ascent,
     generators: Sequence[torch.Generator],
-    unit: float,
 ) -> Ascended:
     """Walk from `start` until every image has ended.
 
     All images go through the network until the last one has ended, so that an image does not depend on its company.
 
     Args:
-        raw_output: F(y, u) of the EDM preconditioning, as for `solvers.solve`. A denoiser that is told its noise level
-            is told that of the step before.
-        start: (B, C, H, W), standardised units, at the noise level `ascent.sigma_0`.
+        denoise: denoised (B, C, H, W) of a state and its noise levels (B,), library units. A denoiser that is told its
+            noise level is told that of the step before.
+        start: (B, C, H, W), library units, at the noise level `2 * ascent.sigma_0`.
         ascent: the settings.
         generators: one per image.
-        unit: pixels in [0, 1] per standardised unit.
     """
     scheduler = make_ascent_scheduler(ascent)
     state = start
-    levels = torch.full((len(start),), ascent.sigma_0 / unit, dtype=start.dtype, device=start.device)
+    levels = torch.full((len(start),), ascent.sigma_0 / UNIT, dtype=start.dtype, device=start.device)
     while scheduler.active is None or bool(scheduler.active.any()):
-        c_skip, c_out, _ = preconditioning(levels)
-        output = raw_output(state, levels)
-        residual = (1 - expand(c_skip, state)) * state - expand(c_out, state) * output
-        state = scheduler.step(residual, scheduler.iteration, state, generators, unit)
-        levels = (scheduler.sigma / unit).clamp(min=1e-6, max=DIVERGED / unit).to(levels)
+        residual = state - denoise(state, levels)
+        state = scheduler.step(residual, scheduler.iteration, state, generators, UNIT)
+        levels = (scheduler.sigma / UNIT).clamp(min=1e-6, max=DIVERGED / UNIT).to(levels)
     calls: Any = scheduler.calls
     return Ascended(state, calls.tolist(), scheduler.diverged.tolist())
-
-
-Walker = Ladder | Ascent
-
-
-def start_level(ladder: Walker, denoiser: Any) -> float:
-    """The standardised noise level at which a walk begins."""
-    return 2 * ladder.sigma_0 / float(denoiser.std) if isinstance(ladder, Ascent) else ladder.sigma_max
-
-
-def start_mean(ladder: Walker, denoiser: Any) -> float:
-    """Mean of the low-pass image at which a walk begins, standardised units."""
-    return (2 * ladder.mean - 1) / float(denoiser.std) if isinstance(ladder, Ascent) else 0.0

@@ -1,35 +1,29 @@
-"""Settings of the sections `model` and `noise` of a configuration: the cascade, its networks and noise levels."""
+"""A cascade's configuration: its networks, its noise levels, and what it adds to the settings of training."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
+from wavdiff.data.config import DataConfig
+from wavdiff.models.cascade.blind_denoisers import BLIND_TOP
+from wavdiff.models.cascade.networks import NETWORKS, count_parameters, network_class
+from wavdiff.models.cascade.solvers import Schedule
+from wavdiff.models.run_config import RunConfig, TrainingConfig
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
-from wavdiff.system.settings import from_fields, require
+from wavdiff.system.settings import Checked, from_fields, require, setting, within
 
 PUBLISHED_NETWORKS: dict[str, dict[str, Any]] = {
     "lowpass": {"kind": "bias-free", "width": 64, "depth": 20, "receptive_field": 41},
     "details": {"kind": "bias-free", "width": 64, "depth": 21, "receptive_field": 13},
 }
 """The blind networks of Kadkhodaie, Guth, Mallat, Simoncelli (ICLR 2023)."""
-
-
-KINDS = ("local", "global", "bias-free")
-
-
 MOST_PARAMETERS = 200_000_000
-
-
 LARGEST_SIDE = 4096
-
-
 MOST_DEPTH = 128
-
-
 MOST_LEVELS = 10
 
 
@@ -50,11 +44,11 @@ class NetworkConfig:
     preactivated: bool = True
 
     def __post_init__(self) -> None:
-        require(self.kind in KINDS, f"network kind must be one of {', '.join(KINDS)}", self.kind)
+        require(self.kind in NETWORKS, f"network kind must be one of {', '.join(NETWORKS)}", self.kind)
         require(1 <= self.width <= 4096, "network width must be in [1, 4096]", self.width)
         require(1 <= self.depth <= MOST_DEPTH, f"network depth must be in [1, {MOST_DEPTH}]", self.depth)
         require(1 <= self.stages <= 10, "network stages must be in [1, 10]", self.stages)
-        blocks = self.depth * self.stages if self.kind == "global" else self.depth
+        blocks = self.depth * (self.stages if "stages" in self.settings() else 1)
         require(blocks <= MOST_DEPTH, f"network depth * stages must be at most {MOST_DEPTH}", blocks)
         require(0 < self.growth <= 16, "network growth must be in (0, 16]", self.growth)
         require(0 <= self.dropout < 1, "network dropout must be in [0, 1)", self.dropout)
@@ -62,11 +56,7 @@ class NetworkConfig:
 
     def settings(self) -> dict[str, Any]:
         """The arguments that this kind of network takes, with its kind."""
-        names = {
-            "local": ("kind", "width", "depth", "receptive_field", "dropout", "activation", "preactivated"),
-            "global": ("kind", "width", "depth", "stages", "growth", "dropout"),
-            "bias-free": ("kind", "width", "depth", "receptive_field"),
-        }[self.kind]
+        names = ("kind", *network_class(self.kind).settings)
         return {name: getattr(self, name) for name in names}
 
 
@@ -114,17 +104,14 @@ class ModelConfig:
 
     def count_parameters(self) -> int:
         """Parameters of all networks, which are not made for it."""
-        from wavdiff.models.cascade.networks import count_parameters, detail_shape
-
-        channels = self.channels
-        networks = [("lowpass", self.lowpass, channels, channels, 1)]
-        for scale in range(self.levels):
-            network = self.detail_network(str(scale))
-            networks.append((f"scale {scale}", network, *detail_shape(network.kind, channels), 2))
+        networks = [
+            ("lowpass", self.lowpass),
+            *((f"scale {k}", self.detail_network(str(k))) for k in range(self.levels)),
+        ]
         total = 0
-        for name, network, *shape in networks:
+        for name, network in networks:
             try:
-                total += count_parameters(network.settings(), *shape)
+                total += count_parameters(network.settings(), self.channels, details=name != "lowpass")
             except WavdiffError as error:
                 raise WavdiffError(f"configuration: model.{name}: {error}") from error
         return total
@@ -143,37 +130,79 @@ class ModelConfig:
 
 
 def _check_ladder(name: str, settings: Any) -> None:
-    from wavdiff.models.cascade.solvers import Ladder
-
     try:
-        Ladder(**settings)
+        Schedule(**settings)
     except (TypeError, WavdiffError) as error:
-        raise WavdiffError(f"configuration: {name} is no ladder ({error}), got {shown(settings)}") from error
+        raise WavdiffError(f"configuration: {name} is no schedule ({error}), got {shown(settings)}") from error
 
 
 @dataclass(frozen=True)
-class NoiseConfig:
+class NoiseConfig(Checked):
     """Training noise levels (see `noise.NoiseDistribution`); `denoising_fraction` of a batch teaches denoising."""
+
+    where: ClassVar[str] = "noise."
 
     image_min: float = 0.008
     image_max: float = 0.7
-    log_mean: float = -0.4
-    log_std: float = 1.5
-    top_fraction: float = 0.25
-    denoising_fraction: float = 0.5
+    log_mean: float = setting(-0.4, within(-50, 50))
+    log_std: float = setting(1.5, within(0, 50))
+    top_fraction: float = setting(0.25, within(0, 1))
+    denoising_fraction: float = setting(0.5, within(0, 1))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             0 < self.image_min < self.image_max <= 1000,
             "noise needs 0 < noise.image_min < noise.image_max <= 1000",
             (self.image_min, self.image_max),
         )
-        require(-50 <= self.log_mean <= 50, "noise.log_mean must be in [-50, 50]", self.log_mean)
-        require(0 <= self.log_std <= 50, "noise.log_std must be in [0, 50]", self.log_std)
-        require(0 <= self.top_fraction <= 1, "noise.top_fraction must be in [0, 1]", self.top_fraction)
+
+
+@dataclass(frozen=True)
+class CascadeTraining(TrainingConfig):
+    """Adds to the engine's settings what only a cascade has.
+
+    `balance`: 0: denoising examples count by their squared errors, so textured pictures most; 1: by their logarithms,
+    as a mean PSNR counts (see `objective.balanced`). `low_repeats`: independent noise draws of every image for the
+    (cheap) low-pass network. `detail_crop`: side of the random crops of x_0 on which detail networks are trained
+    (None: whole images).
+    """
+
+    balance: float = setting(0.0, within(0, 1))
+    low_repeats: int = setting(1, within(1, 1000))
+    detail_crop: int | None = None
+
+
+@dataclass(frozen=True)
+class CascadeConfig(RunConfig):
+    """Everything `wavdiff train` needs to train a cascade, besides the output folder."""
+
+    family: ClassVar[str] = "cascade"
+    free: ClassVar[tuple[str, ...]] = ("ladders",)
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    noise: NoiseConfig = NoiseConfig()
+    training: CascadeTraining = CascadeTraining()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        crop, step = self.training.detail_crop, 2**self.model.levels
         require(
-            0 <= self.denoising_fraction <= 1, "noise.denoising_fraction must be in [0, 1]", self.denoising_fraction
+            crop is None or (crop >= step and crop % step == 0 and crop <= min(self.image_size)),
+            f"training.detail_crop must be a multiple of 2**levels = {step}, at most the image's smaller side",
+            crop,
         )
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The scales: "low", then the details from coarse to fine."""
+        return ("low", *(str(scale) for scale in range(self.model.levels - 1, -1, -1)))
+
+    @property
+    def strong_fraction(self) -> float:
+        """What teaches denoising; synthesis must not learn to draw shifted and zoomed images."""
+        return self.noise.denoising_fraction
 
 
 def with_published_networks(mapping: dict[str, Any]) -> dict[str, Any]:
@@ -185,8 +214,6 @@ def with_published_networks(mapping: dict[str, Any]) -> dict[str, Any]:
     Raises:
         WavdiffError: `model` or one of its networks is no mapping.
     """
-    from wavdiff.models.cascade.blind_denoisers import BLIND_TOP
-
     mapping = copy.deepcopy(mapping)
     model = _section(mapping, "model", "model")
     kept = {}

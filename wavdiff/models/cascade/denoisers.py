@@ -1,15 +1,22 @@
-"""Networks made into denoisers: EDM preconditioning in standardised units, and the losses they are trained on.
+"""Denoisers: networks with their preconditioning inside.
 
-A scale is standardised by one number, the rms `std` of its coefficients over the training set. With
-u = noise level / std and y = noisy / std, a denoiser is
+A denoiser is one function, in library units,
+
+    denoise(noisy, level, coarse=None) -> Denoised(mean, coarse),
+
+an estimate of E[x | noisy]. `coarse` is what is known of the next coarser image; the low-pass image is the scale that
+has none. Everything outside calls this function and sees neither raw outputs nor preconditioning.
+
+A scale is standardised by one number, the rms `std` of its coefficients over the training set. With u = level / std and
+y = noisy / std, the denoiser here is
 
     D(y; u) = c_skip(u) y + c_out(u) F(c_in(u) y; u),
 
-and the loss is the squared error of F against (x / std - c_skip y) / c_out, which is the EDM loss with its weighting
-(Karras et al. 2022, eq. 8 and table 1, sigma_data = 1).
+and its loss is the squared error of F against (x / std - c_skip y) / c_out, which is the EDM loss with its weighting
+(Karras et al. 2022, eq. 8 and table 1, sigma_data = 1). `blind_denoisers` has the other kind.
 
-**The detail denoiser sees the scale below.** It reads the noisy details, an estimate x^ of the coarse image x_j, and
-the coarse image as it was observed, y_j, with its noise level c (conditioning augmentation). c = 0 says "x^ is exact":
+**Details see the scale below.** Their network reads the noisy details, an estimate x^ of the coarse image x_j, and the
+coarse image as it was observed, y_j, with its noise level c (conditioning augmentation). c = 0 says "x^ is exact":
 synthesis and enlargement. In denoising c is the noise level of y_j and x^ what the coarser scales made of it. The
 network then also corrects x^: information flows from fine to coarse as well,
 
@@ -20,158 +27,149 @@ and a(0) = 0 leaves an exact coarse image untouched, to the last bit.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
 import torch
 from torch import Tensor, nn
 
 from wavdiff.models.cascade.noise import SIGMA_MAX, expand, preconditioning
 
+if TYPE_CHECKING:
+    from wavdiff.models.cascade.folded_denoisers import FoldedDenoiser
+
 RESIDUAL_FLOOR = 0.25
+"""Noise level, in units of the details' rms, that is added to that of an observed coarse image in its unit."""
 
 
-class LowpassDenoiser(nn.Module):
-    """Denoiser of low-pass images: an estimate of E[x_J | y_J].
-
-    Args:
-        network: maps (B, C, h, w) and levels (B,) to (B, C, h, w).
-        std: rms of the low-pass images over the training set, library units.
+@dataclass(frozen=True)
+class Coarse:
+    """What is known of the coarse image x_j, (B, C, h, w) in library units.
 
     Attributes:
-        top: highest standardised noise level that it is asked about.
-        blind: whether it takes its noise level from the image.
+        estimate: x_j, or what the coarser scales made of it.
+        observed: x_j as it was observed, with noise; None where `estimate` is exact.
+        level: noise levels (B,) of `observed`; 0 or None where `estimate` is exact.
+    """
+
+    estimate: Tensor
+    observed: Tensor | None = None
+    level: Tensor | None = None
+
+
+class Denoised(NamedTuple):
+    """What a denoiser answers: the denoised coefficients and, of details, the coarse image, perhaps corrected."""
+
+    mean: Tensor
+    coarse: Tensor | None = None
+
+
+class Denoiser(Protocol):
+    """What walks, solvers and tests ask of a denoiser: a network's, a whole cascade, or an exact one.
+
+    Attributes:
+        std: rms of what it denoises over the training set, library units: the unit of standard levels.
+        top: highest standard level that it is asked about.
+        mean_draws: observations at the top level whose answers make the mean given the coarse image alone; 0: it is
+            told its level, and given the most likely observation.
+    """
+
+    std: float
+    top: float
+    mean_draws: int
+
+    def denoise(self, noisy: Tensor, level: Tensor, coarse: Coarse | None = None) -> Denoised:
+        """Denoise (B, c, h, w) with noise levels (B,)."""
+        ...
+
+
+class EDMDenoiser(nn.Module):
+    """A denoiser that is told its noise level.
+
+    Args:
+        network: of low-pass images: (B, C, h, w) and levels (B,) to (B, C, h, w); of details: (B, 5C, h, w) and levels
+            (B, 2) to (B, 4C, h, w).
+        std: rms of the scale's coefficients over the training set, library units.
+        coarse_std: of details: rms of the low-pass images over the training set.
     """
 
     top = SIGMA_MAX
-    blind = False
+    mean_draws = 0
 
-    def __init__(self, network: nn.Module, std: float) -> None:
-        super().__init__()
-        self.network = network
-        self.std = std
-
-    def output(self, noisy: Tensor, levels: Tensor) -> Tensor:
-        """Raw output F (B, C, h, w) for standardised `noisy` and standardised `levels` (B,)."""
-        _, _, c_in = preconditioning(levels)
-        return self.network(expand(c_in, noisy) * noisy, levels).to(noisy.dtype)
-
-    def forward(self, noisy: Tensor, noise_level: Tensor) -> Tensor:
-        """Denoised image (B, C, h, w) from `noisy` with noise levels (B,), both in library units."""
-        levels = noise_level / self.std
-        y = noisy / self.std
-        c_skip, c_out, _ = preconditioning(levels)
-        return self.std * (expand(c_skip, y) * y + expand(c_out, y) * self.output(y, levels))
-
-    def loss(self, clean: Tensor, noisy: Tensor, noise_level: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted squared error per image (B,) and the denoised image; arguments in library units."""
-        levels = noise_level / self.std
-        y = noisy / self.std
-        c_skip, c_out, _ = preconditioning(levels)
-        output = self.output(y, levels)
-        target = (clean / self.std - expand(c_skip, y) * y) / expand(c_out, y)
-        denoised = self.std * (expand(c_skip, y) * y + expand(c_out, y) * output)
-        return (output - target).square().mean(dim=(1, 2, 3)), denoised
-
-
-class DetailDenoiser(nn.Module):
-    """Denoiser of the details of one scale given the coarser image, which it may correct.
-
-    Args:
-        network: maps (B, 5C, h, w) and levels (B, 2) to (B, 4C, h, w).
-        std: rms of the details of this scale over the training set, library units.
-        coarse_std: rms of the low-pass images over the training set, library units.
-
-    Attributes:
-        top, blind: as for `LowpassDenoiser`.
-    """
-
-    top = SIGMA_MAX
-    blind = False
-
-    def __init__(self, network: nn.Module, std: float, coarse_std: float) -> None:
+    def __init__(self, network: nn.Module, std: float, coarse_std: float | None = None) -> None:
         super().__init__()
         self.network = network
         self.std = std
         self.coarse_std = coarse_std
 
-    def output(
-        self, noisy: Tensor, levels: Tensor, coarse: Tensor, noisy_coarse: Tensor, coarse_levels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Raw outputs F (B, 3C, h, w) and F_coarse (B, C, h, w).
+    def denoise(self, noisy: Tensor, level: Tensor, coarse: Coarse | None = None) -> Denoised:
+        """Estimate E[x | noisy, coarse].
 
         Args:
-            noisy: details in standardised units, (B, 3C, h, w).
-            levels: their noise levels, standardised units, (B,).
-            coarse: estimate of x_j, library units, (B, C, h, w).
-            noisy_coarse: x_j as observed, library units, (B, C, h, w).
-            coarse_levels: noise levels of `noisy_coarse` divided by `std`, (B,); 0 where `coarse` is exact.
-        """
-        _, _, c_in = preconditioning(levels)
-        residual = (
-            (noisy_coarse - coarse) / self.std / expand((coarse_levels.square() + RESIDUAL_FLOOR**2).sqrt(), noisy)
-        )
-        inputs = torch.cat([expand(c_in, noisy) * noisy, coarse / self.coarse_std, residual], dim=1)
-        result = self.network(inputs, torch.stack([levels, coarse_levels], dim=1)).to(noisy.dtype)
-        return result[:, : noisy.shape[1]], result[:, noisy.shape[1] :]
-
-    def _estimate(
-        self, noisy: Tensor, noise_level: Tensor, coarse: Tensor, noisy_coarse: Tensor, coarse_noise_level: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        levels, coarse_levels = noise_level / self.std, coarse_noise_level / self.std
-        y = noisy / self.std
-        c_skip, c_out, _ = preconditioning(levels)
-        output, correction = self.output(y, levels, coarse, noisy_coarse, coarse_levels)
-        details = self.std * (expand(c_skip, y) * y + expand(c_out, y) * output)
-        _, coarse_out, _ = preconditioning(coarse_levels)
-        corrected = coarse + self.std * expand(coarse_out, coarse) * correction
-        return output, correction, details, corrected
-
-    def forward(
-        self,
-        noisy: Tensor,
-        noise_level: Tensor,
-        coarse: Tensor,
-        noisy_coarse: Tensor | None = None,
-        coarse_noise_level: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Denoised details and corrected coarse image.
-
-        Args:
-            noisy: noisy details, (B, 3C, h, w), library units.
-            noise_level: their noise levels, (B,), library units.
-            coarse: estimate of x_j, (B, C, h, w).
-            noisy_coarse: x_j as observed; None where `coarse` is exact.
-            coarse_noise_level: its noise levels, (B,); None or 0 where `coarse` is exact.
+            noisy: low-pass image (B, C, h, w), or details (B, 3C, h, w).
+            level: their noise levels, (B,).
+            coarse: for details.
 
         Returns:
-            details (B, 3C, h, w) and x_j (B, C, h, w), the latter bit-equal to `coarse` where that is exact.
+            The mean, and for details the coarse image, bit-equal to the estimate where that is exact.
         """
-        if noisy_coarse is None or coarse_noise_level is None:
-            noisy_coarse, coarse_noise_level = coarse, torch.zeros_like(noise_level)
-        _, _, details, corrected = self._estimate(noisy, noise_level, coarse, noisy_coarse, coarse_noise_level)
-        return details, corrected
+        return self._evaluate(noisy, level, coarse)[0]
 
     def loss(
         self,
         clean: Tensor,
         noisy: Tensor,
-        noise_level: Tensor,
-        clean_coarse: Tensor,
-        coarse: Tensor,
-        noisy_coarse: Tensor,
-        coarse_noise_level: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Weighted squared error per image (B,), denoised details and corrected coarse image; library units.
-
-        Where the coarse image is exact (level 0) only the details count.
-        """
-        output, correction, details, corrected = self._estimate(
-            noisy, noise_level, coarse, noisy_coarse, coarse_noise_level
-        )
-        c_skip, c_out, _ = preconditioning(noise_level / self.std)
+        level: Tensor,
+        coarse: Coarse | None = None,
+        clean_coarse: Tensor | None = None,
+    ) -> tuple[Tensor, Denoised]:
+        """Weighted squared error per image (B,), and what was denoised; where the coarse image is exact, of the
+        details alone."""
+        denoised, output, correction = self._evaluate(noisy, level, coarse)
         y = noisy / self.std
+        c_skip, c_out, _ = preconditioning(level / self.std)
         target = (clean / self.std - expand(c_skip, y) * y) / expand(c_out, y)
         error = (output - target).square()
-        _, coarse_out, _ = preconditioning(coarse_noise_level / self.std)
-        inexact = expand((coarse_noise_level > 0).to(y), y)
-        scale = self.std * expand(coarse_out, y).clamp(min=1e-8)
-        coarse_error = inexact * (correction - (clean_coarse - coarse) / scale).square()
-        return torch.cat([error, coarse_error], dim=1).mean(dim=(1, 2, 3)), details, corrected
+        if coarse is not None and clean_coarse is not None:
+            c = self._coarse_level(level, coarse)
+            scale = self.std * expand(preconditioning(c)[1], y).clamp(min=1e-8)
+            missed = (correction - (clean_coarse - coarse.estimate) / scale).square()
+            error = torch.cat([error, expand((c > 0).to(y), y) * missed], dim=1)
+        return error.mean(dim=(1, 2, 3)), denoised
+
+    def at(self, level: float, coarse_level: float = 0.0, *, gray: bool, dtype: torch.dtype) -> FoldedDenoiser:
+        """This denoiser at one noise level, with all that is constant folded into its network's convolutions.
+
+        Args:
+            level: of the coefficients, library units.
+            coarse_level: of details: of the coarse image as observed, library units; 0: it is exact.
+            gray: for one channel in place of three equal ones (see `networks.folded`).
+            dtype: of the convolutions.
+        """
+        from wavdiff.models.cascade.folded_denoisers import folded_edm
+
+        return folded_edm(self, level, coarse_level, gray=gray, dtype=dtype)
+
+    def _coarse_level(self, level: Tensor, coarse: Coarse) -> Tensor:
+        """Noise levels of the coarse image as observed, in units of the details' rms."""
+        return torch.zeros_like(level) if coarse.level is None else coarse.level / self.std
+
+    def _evaluate(self, noisy: Tensor, level: Tensor, coarse: Coarse | None) -> tuple[Denoised, Tensor, Tensor]:
+        """What is denoised, and the raw outputs F (as `noisy`) and F_coarse (B, C, h, w)."""
+        levels, y = level / self.std, noisy / self.std
+        c_skip, c_out, c_in = preconditioning(levels)
+        inputs = expand(c_in, y) * y
+        if coarse is not None and self.coarse_std is not None:
+            c = self._coarse_level(level, coarse)
+            observed = coarse.estimate if coarse.observed is None else coarse.observed
+            spread = expand((c.square() + RESIDUAL_FLOOR**2).sqrt(), noisy)
+            residual = (observed - coarse.estimate) / self.std / spread
+            inputs = torch.cat([inputs, coarse.estimate / self.coarse_std, residual], dim=1)
+            levels = torch.stack([levels, c], dim=1)
+        result = self.network(inputs, levels).to(noisy.dtype)
+        output, correction = result[:, : noisy.shape[1]], result[:, noisy.shape[1] :]
+        mean = self.std * (expand(c_skip, y) * y + expand(c_out, y) * output)
+        if coarse is None:
+            return Denoised(mean), output, correction
+        corrected = coarse.estimate + self.std * expand(preconditioning(c)[1], correction) * correction
+        return Denoised(mean, corrected), output, correction

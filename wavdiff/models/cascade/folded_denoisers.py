@@ -1,4 +1,4 @@
-"""Denoisers at fixed noise levels, with everything constant folded into convolutions (see `networks.fused`)."""
+"""Denoisers at fixed noise levels, with everything constant folded into convolutions (see `networks.folded`)."""
 
 from __future__ import annotations
 
@@ -7,146 +7,111 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavdiff.models.cascade.blind_denoisers import BlindDetailDenoiser, BlindLowpassDenoiser, to_pixels
-from wavdiff.models.cascade.denoisers import RESIDUAL_FLOOR, DetailDenoiser, LowpassDenoiser
-from wavdiff.models.cascade.networks import FusedNetwork
+from wavdiff.models.cascade.blind_denoisers import BlindDenoiser
+from wavdiff.models.cascade.denoisers import RESIDUAL_FLOOR, Coarse, Denoised, EDMDenoiser
+from wavdiff.models.cascade.networks import FoldedNetwork
 from wavdiff.models.cascade.noise import preconditioning
 
 
-class FusedLowpassDenoiser:
-    """`LowpassDenoiser` at one noise level, with its preconditioning folded into the first and the last layer.
+class FoldedDenoiser:
+    """A denoiser at one noise level.
 
     Args:
-        model: the denoiser.
-        level: standardised noise level.
-        unit: the data it is called with, divided by the standardised data: `model.std` for library units, or 1.
-        gray, dtype: as for `FusedNetwork`.
-    """
-
-    def __init__(self, model: LowpassDenoiser, level: float, unit: float, *, gray: bool, dtype: torch.dtype) -> None:
-        c_skip, c_out, c_in = (float(value) for value in preconditioning(torch.tensor(level, dtype=torch.float64)))
-        network: Any = model.network
-        channels = network.config["in_channels"]
-        self.c_skip = c_skip
-        self.network = FusedNetwork(
-            network,
-            torch.tensor([level]),
-            gray=gray,
-            dtype=dtype,
-            input_scale=torch.full((channels,), c_in / unit),
-            output_scale=torch.full((channels,), c_out * unit),
-        )
-
-    def __call__(self, noisy: Tensor) -> Tensor:
-        """The denoised image (B, C, h, w), in the unit of `noisy`."""
-        return self.network(noisy).add_(noisy, alpha=self.c_skip)
-
-
-class FusedDetailDenoiser:
-    """`DetailDenoiser` at fixed noise levels, with its preconditioning folded into the first and the last layer.
-
-    Args:
-        model: the denoiser.
-        level: standardised noise level of the details.
-        coarse_level: noise level of the coarse image as observed, divided by the std of the details; 0: it is exact.
-        unit: as for `FusedLowpassDenoiser`, of the details. The coarse image is in library units.
-        gray, dtype: as for `FusedNetwork`.
+        network: takes the inputs that `inputs` names, one behind the other, unscaled; answers in library units.
+        skip: factor of the noisy coefficients that are added to its answer.
+        inputs: in their order, of "noisy", "coarse" (the estimate) and "residual" (observed minus estimate).
+        offset: added to inputs that are images, so that black is 0.
+        corrects: whether the last channels of the answer are added to the estimate of the coarse image.
     """
 
     def __init__(
         self,
-        model: DetailDenoiser,
-        level: float,
-        coarse_level: float,
-        unit: float,
+        network: FoldedNetwork,
         *,
-        gray: bool,
-        dtype: torch.dtype,
+        skip: float = 1.0,
+        inputs: tuple[str, ...] = ("noisy",),
+        offset: float = 0.0,
+        corrects: bool = False,
     ) -> None:
-        c_skip, c_out, c_in = (float(value) for value in preconditioning(torch.tensor(level, dtype=torch.float64)))
-        _, coarse_out, _ = preconditioning(torch.tensor(coarse_level, dtype=torch.float64))
-        network: Any = model.network
-        channels = network.config["in_channels"] // 5
-        residual = 1 / (model.std * (coarse_level**2 + RESIDUAL_FLOOR**2) ** 0.5)
-        self.c_skip, self.exact = c_skip, coarse_level == 0
-        self.network = FusedNetwork(
-            network,
-            torch.tensor([level, coarse_level]),
-            gray=gray,
-            dtype=dtype,
-            input_scale=torch.tensor([c_in / unit] * 3 * channels + [1 / model.coarse_std, residual]).repeat_interleave(
-                torch.tensor([1] * 3 * channels + [channels, channels])
-            ),
-            output_scale=torch.tensor([c_out * unit] * 3 * channels + [model.std * float(coarse_out)] * channels),
-        )
+        self.network, self.skip, self.inputs, self.offset, self.corrects = network, skip, inputs, offset, corrects
 
-    def __call__(self, noisy: Tensor, coarse: Tensor, noisy_coarse: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Denoised details (B, 3C, h, w), in the unit of `noisy`, and the corrected coarse image (B, C, h, w)."""
-        batch, groups, height, width = noisy.shape
-        channels = groups // 3
+    def denoise(self, noisy: Tensor, level: object = None, coarse: Coarse | None = None) -> Denoised:
+        """As `EDMDenoiser.denoise`; levels are those that it was made for."""
+        result = self.network(self._assembled(noisy, coarse))
+        mean = result[:, : noisy.shape[1]].add_(noisy, alpha=self.skip)
+        if coarse is None:
+            return Denoised(mean)
+        corrected = result[:, noisy.shape[1] :].add_(coarse.estimate) if self.corrects else coarse.estimate
+        return Denoised(mean, corrected)
+
+    def _assembled(self, noisy: Tensor, coarse: Coarse | None) -> Tensor:
+        if coarse is None:
+            return noisy + self.offset if self.offset else noisy
+        given = {"noisy": noisy, "coarse": coarse.estimate, "residual": coarse.estimate}
+        batch, _, height, width = noisy.shape
         # Straight into the layout and precision of the convolutions: a fourth of the time of doing it step by step.
-        inputs = torch.empty(
-            (batch, 5 * channels, height, width),
+        assembled = torch.empty(
+            (batch, sum(given[name].shape[1] for name in self.inputs), height, width),
             dtype=self.network.dtype,
             device=noisy.device,
             memory_format=torch.channels_last,
         )
-        inputs[:, :groups].copy_(noisy)
-        inputs[:, groups : groups + channels].copy_(coarse)
-        residual = inputs[:, groups + channels :]
-        residual.zero_() if noisy_coarse is None else residual.copy_(noisy_coarse - coarse)
-        result = self.network(inputs)
-        details = result[:, : noisy.shape[1]].add_(noisy, alpha=self.c_skip)
-        return details, coarse if self.exact else result[:, noisy.shape[1] :].add_(coarse)
+        place = 0
+        for name in self.inputs:
+            target = assembled[:, place : place + given[name].shape[1]]
+            place += target.shape[1]
+            if name == "residual":
+                target.zero_() if coarse.observed is None else target.copy_(coarse.observed - coarse.estimate)
+            elif name == "coarse" and self.offset:
+                target.copy_(coarse.estimate + self.offset)
+            else:
+                target.copy_(given[name])
+        return assembled
 
 
-class FusedBlindLowpassDenoiser:
-    """`BlindLowpassDenoiser` with everything constant folded into convolutions.
-
-    Args:
-        model: the denoiser.
-        unit, gray, dtype: as for `FusedLowpassDenoiser`.
-    """
-
-    def __init__(self, model: BlindLowpassDenoiser, unit: float, *, gray: bool, dtype: torch.dtype) -> None:
-        network: Any = model.network
-        self.size = model.std / unit  # library units of one unit of what it is called with
-        self.network = FusedNetwork(
+def folded_edm(
+    model: EDMDenoiser, level: float, coarse_level: float, *, gray: bool, dtype: torch.dtype
+) -> FoldedDenoiser:
+    """`model` at `level` and `coarse_level`, library units, with its preconditioning in the first and last layer."""
+    network: Any = model.network
+    u, c = level / model.std, coarse_level / model.std
+    c_skip, c_out, c_in = (float(value) for value in preconditioning(torch.tensor(u, dtype=torch.float64)))
+    if model.coarse_std is None:
+        channels = network.config["in_channels"]
+        folded = FoldedNetwork(
             network,
-            torch.zeros(1),
+            torch.tensor([u]),
             gray=gray,
             dtype=dtype,
-            output_scale=torch.full((network.config["out_channels"],), -2 / self.size),
+            input_scale=torch.full((channels,), c_in / model.std),
+            output_scale=torch.full((channels,), c_out * model.std),
         )
+        return FoldedDenoiser(folded, skip=c_skip)
+    channels = network.config["in_channels"] // 5
+    residual = 1 / (model.std * (c**2 + RESIDUAL_FLOOR**2) ** 0.5)
+    coarse_out = float(preconditioning(torch.tensor(c, dtype=torch.float64))[1])
+    groups = torch.tensor([3 * channels, channels, channels])
+    folded = FoldedNetwork(
+        network,
+        torch.tensor([u, c]),
+        gray=gray,
+        dtype=dtype,
+        input_scale=torch.tensor([c_in / model.std, 1 / model.coarse_std, residual]).repeat_interleave(groups),
+        output_scale=torch.tensor([c_out * model.std, model.std * coarse_out]).repeat_interleave(groups[:2]),
+    )
+    return FoldedDenoiser(folded, skip=c_skip, inputs=("noisy", "coarse", "residual"), corrects=coarse_level > 0)
 
-    def __call__(self, noisy: Tensor) -> Tensor:
-        """The denoised image (B, C, h, w), in the unit of `noisy`."""
-        return self.network(to_pixels(self.size * noisy)).add_(noisy)
 
-
-class FusedBlindDetailDenoiser:
-    """`BlindDetailDenoiser` with everything constant folded into convolutions.
-
-    Args:
-        model: the denoiser.
-        unit, gray, dtype: as for `FusedDetailDenoiser`.
-    """
-
-    def __init__(self, model: BlindDetailDenoiser, unit: float, *, gray: bool, dtype: torch.dtype) -> None:
-        network: Any = model.network
-        size = model.std / unit
-        inputs, outputs = network.config["in_channels"], network.config["out_channels"]
-        input_scale = torch.ones(inputs)
-        input_scale[inputs - outputs :] = size / 2
-        self.network = FusedNetwork(
-            network,
-            torch.zeros(1),
-            gray=gray,
-            dtype=dtype,
-            input_scale=input_scale,
-            output_scale=torch.full((outputs,), -2 / size),
-        )
-
-    def __call__(self, noisy: Tensor, coarse: Tensor, noisy_coarse: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Denoised details (B, 3C, h, w), in the unit of `noisy`, and the coarse image (B, C, h, w) as it is."""
-        return self.network(torch.cat([to_pixels(coarse), noisy], dim=1)).add_(noisy), coarse
+def folded_blind(model: BlindDenoiser, *, gray: bool, dtype: torch.dtype) -> FoldedDenoiser:
+    """`model` with the change to pixels and back in the first and last layer."""
+    network: Any = model.network
+    inputs, outputs = network.config["in_channels"], network.config["out_channels"]
+    folded = FoldedNetwork(
+        network,
+        torch.zeros(1),
+        gray=gray,
+        dtype=dtype,
+        input_scale=torch.full((inputs,), 0.5),
+        output_scale=torch.full((outputs,), -2.0),
+    )
+    return FoldedDenoiser(folded, inputs=("noisy",) if inputs == outputs else ("coarse", "noisy"), offset=1.0)

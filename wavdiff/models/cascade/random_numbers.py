@@ -30,12 +30,7 @@ def position_noise(key: tuple[object, ...], channels: int, where: Rectangle) -> 
             generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
             block = torch.randn(channels, BLOCK, BLOCK, generator=generator)
             square = Rectangle(row * BLOCK, (row + 1) * BLOCK, column * BLOCK, (column + 1) * BLOCK)
-            both = Rectangle(
-                max(square.top, where.top),
-                min(square.bottom, where.bottom),
-                max(square.left, where.left),
-                min(square.right, where.right),
-            )
+            both = square.common(where)
             where.cut(result, both).copy_(square.cut(block, both))
     return result
 

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from wavdiff.models.cascade.ascent import Ascent
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.solvers import Counted, Ladder
+from wavdiff.models.cascade.solvers import Counted, Schedule
 from wavdiff.system.errors import WavdiffError
 
 Progress = Callable[[int], None]
-
-
 GROUP = 16
+DRAWING = 2
+"""Number of the drawing: equal seeds draw equal images where it is equal. 1 was version 0.5.0 and before."""
 
 
 def sample_walk(
@@ -60,7 +60,7 @@ def sample_walk(
     if batch_size < 1:
         raise WavdiffError(f"batch_size must be at least 1, got {batch_size}")
     shape = (cascade.channels, *(size or cascade.image_size))
-    low, detail = ascents or sample_ladders(cascade, solver, lowpass_steps, detail_steps, correctors)
+    low, detail = ascents or sample_schedules(cascade, solver, lowpass_steps, detail_steps, correctors)
     limits = cascade.lowpass_range if lowpass_range == "model" else lowpass_range
     group = 1 if ascents else _group_size(cascade, shape)  # the images of an ascent end at different times
     walks = []
@@ -75,8 +75,8 @@ def sample_walk(
                 shape,
                 (part + part[-1:] * filling)[first : first + group],
                 low_seeds=(low_part + low_part[-1:] * filling)[first : first + group],
-                lowpass_ladder=low,
-                detail_ladder=detail,
+                lowpass_schedule=low,
+                detail_schedule=detail,
                 stop_scale=stop_scale,
                 lowpass_range=limits,
                 counted=counted,
@@ -88,19 +88,19 @@ def sample_walk(
     return [torch.cat(images).clone() for images in zip(*walks, strict=True)]
 
 
-def sample_ladders(
+def sample_schedules(
     cascade: WaveletCascade,
     solver: str | None,
     lowpass_steps: int | None,
     detail_steps: int | None,
     correctors: tuple[int, int] | None = None,
-) -> tuple[Ladder, Ladder]:
+) -> tuple[Schedule, Schedule]:
     """(low-pass, details): the cascade's ladders with the user's changes."""
     changes: dict[str, Any] = {"solver": solver} if solver else {}
     low, detail = ({} if steps is None else {"steps": steps} for steps in (lowpass_steps, detail_steps))
     if correctors is not None:
         low["correctors"], detail["correctors"] = correctors
-    return cascade.ladder("lowpass", **{**changes, **low}), cascade.ladder("details", **{**changes, **detail})
+    return cascade.schedule("lowpass", **{**changes, **low}), cascade.schedule("details", **{**changes, **detail})
 
 
 def _group_size(cascade: WaveletCascade, shape: tuple[int, int, int]) -> int:

@@ -1,332 +1,196 @@
-"""The walk from coarse to fine: sample, upscale, denoise, for any denoisers."""
+"""The walk from coarse to fine, once: sample, enlarge, denoise, over a canvas.
+
+    verb               low-pass image                 details of a scale
+    sample             reverse diffusion from noise   reverse diffusion from noise, given x_j
+    enlarge            the input, kept exactly        the same; or the mean: one call at the top noise level
+    denoise            one call                       one call, given the denoised x_j
+    draw the posterior reverse SDE from y_J           reverse SDE from the noisy details
+
+A step from x_{j+1} to x_j is the same in all of them, in training and in inspection: details are denoised given what is
+known of the coarse image, which may come back corrected, and both are joined (`joined`). Networks are named by the
+image they yield: `details[j]` yields x_j; 0 is the finest.
+
+Source: Kadkhodaie, Guth, Mallat, Simoncelli (ICLR 2023, arXiv 2303.02984), with conditioning augmentation (Ho et al.,
+"Cascaded diffusion models", 2022) as described in `denoisers`.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from wavdiff.images.rectangle import Rectangle
 from wavdiff.models import wavelets
-from wavdiff.models.cascade.ascent import Ascent, Walker, ascend, start_level, start_mean
-from wavdiff.models.cascade.blind_denoisers import mean_at_top
-from wavdiff.models.cascade.random_numbers import derive_generator, draw_noise
-from wavdiff.models.cascade.solvers import Counted, Ladder, RawOutput, from_level, solve
-from wavdiff.system.errors import WavdiffError
+from wavdiff.models.cascade.ascent import Ascent
+from wavdiff.models.cascade.canvas import AtLevel, Canvas, Field, Observation, WholeCanvas
+from wavdiff.models.cascade.denoisers import Coarse, Denoised
+from wavdiff.models.cascade.random_numbers import position_noise
+from wavdiff.models.cascade.solvers import Counted, Schedule
+from wavdiff.models.cascade.solving import Drawn, Walker, draw, start_level
 
-Mode = Literal["mean", "sample"]
 
-
-class CascadeWalk:
-    """The verbs, for any denoisers: trained networks or exact ones.
-
-    Attributes:
-        lowpass: denoiser with `std`, `output(y, u)` and `__call__(noisy, level)`, as `LowpassDenoiser`.
-        details: one denoiser per scale, finest first, as `DetailDenoiser`.
-        wavelet: the wavelet's PyWavelets name.
-        conditioning_augmentation: whether detail denoisers know noisy coarse images; if not, `denoise` treats the
-            denoised coarse image as exact, as published.
-    """
+class Scales(Protocol):
+    """What a walk asks of a cascade: a trained one, an exact one, or one that is watched."""
 
     lowpass: Any
     details: Any
     wavelet: str
-    conditioning_augmentation: bool = True
+    conditioning_augmentation: bool
 
-    @property
-    def levels(self) -> int:
-        """Number of detail scales J."""
-        return len(self.details)
 
-    def network_context(self) -> contextlib.AbstractContextManager[Any]:
-        """Context in which networks are called (autocast, no gradients)."""
-        return torch.no_grad()
+def joined(denoised: Denoised, wavelet: str) -> Tensor:
+    """The finer image (B, C, 2h, 2w) of denoised details and their coarse image."""
+    assert denoised.coarse is not None
+    return wavelets.join(denoised.coarse, denoised.mean, wavelet)
 
-    def _draw_lowpass(
-        self,
-        start: Tensor,
-        generators: Sequence[torch.Generator],
-        ladder: Walker,
-        counted: Counted | None = None,
-        seeds: Sequence[int] = (),
-    ) -> Tensor:
-        return self._walked("low", self.lowpass, self.lowpass.output, start, generators, ladder, counted, seeds)
 
-    def _draw_details(
-        self,
-        scale: int,
-        start: Tensor,
-        coarse: Tensor,
-        generators: Sequence[torch.Generator],
-        ladder: Walker,
-        counted: Counted | None = None,
-        seeds: Sequence[int] = (),
-    ) -> Tensor:
-        denoiser = self.details[scale]
-        exact = torch.zeros(coarse.shape[0], dtype=coarse.dtype, device=coarse.device)
+def sample(
+    cascade: Scales,
+    canvas: WholeCanvas,
+    low: Walker,
+    details: Walker,
+    *,
+    stop_scale: int = 0,
+    finish_lowpass: Callable[[Tensor], Tensor] | None = None,
+    counted: Counted | None = None,
+) -> None:
+    """Draw x_J, then the details of one scale after the other; `finish_lowpass` changes the drawn x_J."""
+    levels = len(cascade.details)
+    image = canvas.image(levels)
+    middle = 2 * low.mean - 1 if isinstance(low, Ascent) else 0.0
 
-        def output(state: Tensor, levels: Tensor) -> Tensor:
-            return denoiser.output(state, levels, coarse, coarse, exact)[0]
+    def start(where: Rectangle) -> Tensor:
+        return start_level(low, cascade.lowpass) * canvas.noise(("low",), "start", 1, where) + middle
 
-        return self._walked(str(scale), denoiser, output, start, generators, ladder, counted, seeds)
+    draw(canvas, Drawn("low", cascade.lowpass, levels, 1, ("low",), start, image.write), low, counted)
+    if finish_lowpass:
+        image.values = finish_lowpass(image.values)
+    for scale in range(levels - 1, stop_scale - 1, -1):
+        finer = canvas.image(scale)
+        draw_details(cascade, canvas, scale, image, finer, details, counted=counted)
+        image = finer
 
-    def _walked(
-        self,
-        name: str,
-        denoiser: Any,
-        output: RawOutput,
-        start: Tensor,
-        generators: Sequence[torch.Generator],
-        ladder: Walker,
-        counted: Counted | None,
-        seeds: Sequence[int],
-    ) -> Tensor:
-        """A scale's sample from its start, library units; tells `counted` the network calls of every image."""
-        if isinstance(ladder, Ascent):
-            # In float32: rounded residuals of thousands of steps add up to stripes.
-            with torch.autocast(start.device.type, enabled=False):
-                ascended = ascend(output, start, ladder, generators, denoiser.std / 2)
-            # Once each: a group may be filled up with copies (see `api.sample_walk`).
-            lost = dict.fromkeys(seed for seed, bad in zip(seeds, ascended.diverged, strict=False) if bad)
-            if lost:
-                listed = ", ".join(map(str, lost))
-                warnings.warn(f"scale {name}: the ascent did not converge for seeds {listed}", stacklevel=2)
-            state, calls = ascended.state, ascended.calls
+
+def enlarge(cascade: Scales, canvas: Canvas, small: Field, scales: int, walker: Walker | None) -> None:
+    """Enlarge x_scales to x_0: by draws along `walker`, or where that is None by the mean of the details."""
+    for scale in range(scales - 1, -1, -1):
+        finer = canvas.image(scale)
+        if walker is None:
+            denoise_details(cascade, canvas, scale, small, finer)
         else:
-            state, calls = solve(output, start, ladder, generators), [ladder.calls] * len(start)
-        if counted:
-            counted(name, calls)
-        result: Tensor = denoiser.std * state
-        return result
-
-    def sample(
-        self,
-        shape: tuple[int, int, int],
-        seeds: Sequence[int],
-        *,
-        low_seeds: Sequence[int] | None = None,
-        lowpass_ladder: Walker | None = None,
-        detail_ladder: Walker | None = None,
-        stop_scale: int = 0,
-        lowpass_range: tuple[float, float] | None = None,
-        counted: Counted | None = None,
-    ) -> list[Tensor]:
-        """Draw new images.
-
-        Args:
-            shape: (C, H, W) of the images x_0.
-            seeds: one per image; an image depends on its own seed only.
-            low_seeds: seeds of the low-pass images; default `seeds`. Equal ones share a layout.
-            lowpass_ladder: solver of the low-pass image, or the paper's stochastic ascent.
-            detail_ladder: solver of the details, or ascent.
-            stop_scale: the walk ends at x_{stop_scale}; 0 is the full image.
-            lowpass_range: stretch every drawn low-pass image to this range of pixels in [0, 1]; None: leave it.
-            counted: told the name of every scale and the network calls that each image needed there.
-
-        Returns:
-            The walk: x_J, ..., x_{stop_scale}, each (B, C, h, w) in [-1, 1] up to overshoot.
-
-        Raises:
-            WavdiffError: `stop_scale` is not a scale of this cascade, H or W is not divisible by 2^J, or the numbers of
-                seeds differ.
-        """
-        channels, height, width = shape
-        step = 2**self.levels
-        for name, side in (("height", height), ("width", width)):
-            if side < step or side % step:
-                raise WavdiffError(f"{name} {side} is not divisible by 2**{self.levels} = {step}")
-        self._check_scale(stop_scale)
-        if low_seeds is not None and len(low_seeds) != len(seeds):
-            raise WavdiffError(f"low_seeds must be one per image ({len(seeds)}), got {len(low_seeds)}")
-        lowpass_ladder = lowpass_ladder or Ladder()
-        detail_ladder = detail_ladder or Ladder(steps=10)
-        like = self._like()
-        with self.network_context():
-            low_seeds = seeds if low_seeds is None else low_seeds
-            generators = [derive_generator(seed, "low") for seed in low_seeds]
-            start = draw_noise((channels, height // step, width // step), generators, like)
-            start = start_level(lowpass_ladder, self.lowpass) * start + start_mean(lowpass_ladder, self.lowpass)
-            image = self._draw_lowpass(start, generators, lowpass_ladder, counted, low_seeds)
-            walk = [image if lowpass_range is None else stretch(image, lowpass_range)]
-            for scale in range(self.levels - 1, stop_scale - 1, -1):
-                generators = [derive_generator(seed, "details", scale) for seed in seeds]
-                walk.append(self._refine(walk[-1], scale, generators, detail_ladder, counted, seeds))
-        return walk
-
-    def _refine(
-        self,
-        coarse: Tensor,
-        scale: int,
-        generators: Sequence[torch.Generator],
-        ladder: Walker,
-        counted: Counted | None = None,
-        seeds: Sequence[int] = (),
-    ) -> Tensor:
-        channels, height, width = coarse.shape[1:]
-        start = draw_noise((3 * channels, height, width), generators, coarse)
-        start = start_level(ladder, self.details[scale]) * start
-        details = self._draw_details(scale, start, coarse, generators, ladder, counted, seeds)
-        return wavelets.join(coarse, details, self.wavelet)
-
-    def upscale(
-        self,
-        image: Tensor,
-        factor: int,
-        *,
-        mode: Mode = "mean",
-        seeds: Sequence[int] | None = None,
-        ladder: Ladder | None = None,
-    ) -> Tensor:
-        """Enlarge images, keeping them: the result's low-pass (Haar: block means) is the input to rounding.
-
-        Args:
-            image: (B, C, h, w) in [-1, 1], any size.
-            factor: 2, 4, ... 2^J.
-            mode: "mean" (one call a scale, the posterior mean given the coarser image) or "sample".
-            seeds: one per image, for "sample".
-            ladder: solver of the details, for "sample".
-
-        Returns:
-            (B, C, factor h, factor w).
-
-        Raises:
-            WavdiffError: the factor is not a power of two that the cascade has scales for; or seeds are missing.
-        """
-        scales = self.scales_of(factor)
-        if mode == "sample" and (seeds is None or len(seeds) != image.shape[0]):
-            raise WavdiffError(f"mode 'sample' needs one seed per image ({image.shape[0]}), got {seeds}")
-        ladder = ladder or Ladder(steps=10)
-        with self.network_context():
-            for scale in range(scales - 1, -1, -1):
-                if mode == "sample":
-                    generators = [derive_generator(seed, "details", scale) for seed in seeds or ()]
-                    image = self._refine(image, scale, generators, ladder)
-                else:
-                    image = wavelets.join(image, self._mean_details(image, scale), self.wavelet)
-        return image
-
-    def scales_of(self, factor: int) -> int:
-        """Number of scales that enlarge by `factor`.
-
-        Raises:
-            WavdiffError: the factor is not a power of two that the cascade has scales for.
-        """
-        scales = factor.bit_length() - 1
-        if factor < 2 or factor != 2**scales or scales > self.levels:
-            choices = ", ".join(str(2 ** (k + 1)) for k in range(self.levels)) or "none (it has no detail scales)"
-            raise WavdiffError(f"factor must be one of {choices} for this cascade, got {factor}")
-        return scales
-
-    def _mean_details(self, coarse: Tensor, scale: int) -> Tensor:
-        batch, _, height, width = coarse.shape
-        where = Rectangle(0, height, 0, width)
-        denoiser = self.details[scale]
-        level = torch.full((batch,), denoiser.top * denoiser.std, dtype=coarse.dtype, device=coarse.device)
-        return mean_at_top(denoiser, scale, coarse, where, lambda observed: denoiser(observed, level, coarse)[0])
-
-    def denoise(
-        self,
-        noisy: Tensor,
-        noise_level: Tensor,
-        *,
-        mode: Mode = "mean",
-        seeds: Sequence[int] | None = None,
-        lowpass_ladder: Ladder | None = None,
-        detail_ladder: Ladder | None = None,
-    ) -> Tensor:
-        """Remove white Gaussian noise of known standard deviation.
-
-        Args:
-            noisy: (B, C, H, W) in library units (images in [-1, 1]), any size.
-            noise_level: (B,) standard deviations in library units (twice the [0, 1] value); "sample" needs them equal.
-            mode: "mean" (one call a scale, an estimate of the posterior mean) or "sample" (a posterior draw).
-            seeds: one per image, for "sample".
-            lowpass_ladder, detail_ladder: steps and solver for "sample"; they start at the noise level.
-
-        Returns:
-            (B, C, H, W).
-        """
-        if not bool((noise_level >= 0).all()):
-            raise WavdiffError(f"noise levels must not be negative, got {noise_level.tolist()}")
-        if float(noise_level.max()) == 0:
-            return noisy
-        if mode == "sample":
-            return self._posterior_sample(noisy, noise_level, seeds, lowpass_ladder, detail_ladder)
-        return self.denoise_walk(noisy, noise_level)[-1]
-
-    def denoise_walk(self, noisy: Tensor, noise_level: Tensor) -> list[Tensor]:
-        """The denoised x_J, ..., x_0 on the way of `denoise` in mode "mean"; only x_0 is cropped to the input."""
-        pyramid = wavelets.decompose(noisy, self.levels, self.wavelet)
-        observed = self._observed_coarse(pyramid)
-        with self.network_context():
-            image = self.lowpass(pyramid.coarse, noise_level / 2**self.levels)
-            walk = [image]
-            for scale in range(self.levels - 1, -1, -1):
-                level = noise_level / 2 ** (scale + 1)
-                if self.conditioning_augmentation:
-                    details, image = self.details[scale](pyramid.details[scale], level, image, observed[scale], level)
-                else:
-                    details, image = self.details[scale](pyramid.details[scale], level, image)
-                image = wavelets.join(image, details, self.wavelet)
-                walk.append(image)
-        height, width = pyramid.size
-        walk[-1] = walk[-1][..., :height, :width]
-        return walk
-
-    def _observed_coarse(self, pyramid: wavelets.Pyramid) -> list[Tensor]:
-        """The noisy coarse image beside each scale's details, finest first."""
-        observed = [pyramid.coarse]
-        for details in reversed(pyramid.details[1:]):
-            observed.append(wavelets.join(observed[-1], details, self.wavelet))
-        return observed[::-1]
-
-    def _posterior_sample(
-        self,
-        noisy: Tensor,
-        noise_level: Tensor,
-        seeds: Sequence[int] | None,
-        lowpass_ladder: Ladder | None,
-        detail_ladder: Ladder | None,
-    ) -> Tensor:
-        level = float(noise_level[0])
-        if not bool((noise_level == level).all()):
-            raise WavdiffError(f"mode 'sample' needs one noise level for the batch, got {noise_level.tolist()}")
-        if seeds is None or len(seeds) != noisy.shape[0]:
-            raise WavdiffError(f"mode 'sample' needs one seed per image ({noisy.shape[0]}), got {seeds}")
-        pyramid = wavelets.decompose(noisy, self.levels, self.wavelet)
-        with self.network_context():
-            generators = [derive_generator(seed, "low") for seed in seeds]
-            ladder = from_level(lowpass_ladder or Ladder(solver="sde-dpm"), level / 2**self.levels / self.lowpass.std)
-            image = self._draw_lowpass(pyramid.coarse / self.lowpass.std, generators, ladder)
-            for scale in range(self.levels - 1, -1, -1):
-                std = self.details[scale].std
-                generators = [derive_generator(seed, "details", scale) for seed in seeds]
-                ladder = from_level(detail_ladder or Ladder(steps=10, solver="sde-dpm"), level / 2 ** (scale + 1) / std)
-                start = pyramid.details[scale] / std
-                details = self._draw_details(scale, start, image, generators, ladder)
-                image = wavelets.join(image, details, self.wavelet)
-        height, width = pyramid.size
-        return image[..., :height, :width]
-
-    def _check_scale(self, scale: int) -> None:
-        if not 0 <= scale <= self.levels:
-            raise WavdiffError(f"scale must be between 0 (the image) and {self.levels} (the low-pass), got {scale}")
-
-    def _like(self) -> Tensor:
-        return torch.zeros(())
+            draw_details(cascade, canvas, scale, small, finer, walker)
+        small.close()
+        small = finer
 
 
-def stretch(image: Tensor, limits: tuple[float, float]) -> Tensor:
-    """Images (B, C, h, w) with the darkest value of each at the lower and the brightest at the upper limit.
+def denoise(
+    cascade: Scales,
+    canvas: Canvas,
+    observed: Observation,
+    levels: Sequence[Any],
+    schedules: tuple[Schedule, Schedule] | None = None,
+) -> None:
+    """Denoise a noisy picture: its posterior mean, or with `schedules` (low-pass, details) a draw from the posterior.
 
     Args:
-        image: library units.
-        limits: pixels in [0, 1].
+        cascade, canvas: the model, and where.
+        observed: the picture.
+        levels: for every detail scale, finest first, and the low-pass image: the standard deviation of the noise there
+            as that of white noise on the picture, library units; numbers, or for a whole canvas (B,).
+        schedules: they begin at the noise level.
     """
-    lower, upper = (2 * limit - 1 for limit in limits)
-    darkest, brightest = image.amin(dim=(1, 2, 3), keepdim=True), image.amax(dim=(1, 2, 3), keepdim=True)
-    return lower + (upper - lower) * (image - darkest) / (brightest - darkest).clamp(min=1e-6)
+    count = len(cascade.details)
+    low, coarse_level = cascade.lowpass, levels[-1] / 2**count
+    image = canvas.image(count)
+    if schedules is None:
+        answer = canvas.at(low, coarse_level, mean=True)
+        for tile, region in canvas.sweep(count, low):
+            image.write(tile, region.cut(answer(observed.coarse(region), None).mean, tile))
+    else:
+        begun = schedules[0].beginning_at(coarse_level / low.std)
+        draw(canvas, Drawn("low", low, count, 1, ("low",), observed.coarse, image.write), begun)
+    for scale in range(count - 1, -1, -1):
+        finer, level = canvas.image(scale), levels[scale] / 2 ** (scale + 1)
+        if schedules is None:
+            denoise_details(cascade, canvas, scale, image, finer, observed, level, coarse_level)
+        else:
+            draw_details(cascade, canvas, scale, image, finer, schedules[1], observed, level)
+        image.close()
+        image, coarse_level = finer, (coarse_level**2 + 3 * level**2) ** 0.5
+
+
+def denoise_details(
+    cascade: Scales,
+    canvas: Canvas,
+    scale: int,
+    coarse: Field,
+    finer: Field,
+    observed: Observation | None = None,
+    level: Any = None,
+    coarse_level: Any = None,
+) -> None:
+    """x_scale from x_{scale + 1} by one call: given the noisy details, or without `observed` given x_{scale + 1}."""
+    model = cascade.details[scale]
+    knows_noise = observed is not None and cascade.conditioning_augmentation
+    answer = canvas.at(
+        model, model.top * model.std if observed is None else level, coarse_level if knows_noise else None, mean=True
+    )
+    for tile, region in canvas.sweep(scale + 1, model):
+        x = coarse.read(region)
+        if observed is None:
+            denoised = Denoised(mean_at_top(model, scale, x, region, answer), x)
+        else:
+            y, d = observed.split(scale, region)
+            denoised = answer(d, Coarse(x, y if knows_noise else None))
+        assert denoised.coarse is not None
+        here = Denoised(region.cut(denoised.mean, tile), region.cut(denoised.coarse, tile))
+        finer.write(tile.scaled(2), joined(here, cascade.wavelet))
+
+
+def draw_details(
+    cascade: Scales,
+    canvas: Canvas,
+    scale: int,
+    coarse: Field,
+    finer: Field,
+    walker: Walker,
+    observed: Observation | None = None,
+    level: float = 0.0,
+    counted: Counted | None = None,
+) -> None:
+    """x_scale from x_{scale + 1} by a reverse diffusion, from noise or from the noisy details at `level`."""
+    model = cascade.details[scale]
+    purpose = ("details", scale)
+    if observed is not None:
+        assert isinstance(walker, Schedule)
+        walker = walker.beginning_at(level / model.std)
+
+    def start(where: Rectangle) -> Tensor:
+        if observed is not None:
+            return observed.split(scale, where)[1]
+        return start_level(walker, model) * canvas.noise(purpose, "start", 3, where)
+
+    def finish(tile: Rectangle, details: Tensor) -> None:
+        finer.write(tile.scaled(2), joined(Denoised(details, coarse.read(tile)), cascade.wavelet))
+
+    draw(canvas, Drawn(str(scale), model, scale + 1, 3, purpose, start, finish, coarse), walker, counted)
+
+
+def mean_at_top(model: Any, scale: int, coarse: Tensor, where: Rectangle, answer: AtLevel) -> Tensor:
+    """The mean of the details (B, 3C, h, w) given the coarse image (B, C, h, w) alone.
+
+    At the top noise level the observation says (almost) nothing. A denoiser that is told its level is given the most
+    likely one, zero. A blind one must see the noise: it is given a few draws that depend on the place only, and the
+    mean is theirs.
+    """
+    batch, channels, height, width = coarse.shape
+    if not model.mean_draws:
+        return answer(coarse.new_zeros(batch, 3 * channels, height, width), Coarse(coarse)).mean
+    means = []
+    for number in range(model.mean_draws):
+        noise = model.top * model.std * position_noise(("mean", scale, number), 3 * channels, where)[None]
+        means.append(answer(noise.to(coarse).expand(batch, -1, -1, -1), Coarse(coarse)).mean)
+    return torch.stack(means).mean(dim=0)

@@ -81,13 +81,13 @@ def test_a_run_starts_from_a_model_and_keeps_its_standardisation(pictures: Path,
     wider = tiny(pictures, "training.steps=1", "model.details.width=16", f"training.init={first}")
     wider_run = Trainer(wider, tmp_path / "second")
     old = load_file(first / "cascade" / "diffusion_pytorch_model.safetensors")
-    new = wider_run.cascade.state_dict()
+    new = wider_run.model.state_dict()
     name = "details.0.network.stem.weight"
     assert torch.equal(new[name][: old[name].shape[0]], old[name]) and new[name].shape[0] == 16
-    assert wider_run._measured()["lowpass_std"] == pytest.approx(wider_run.cascade.lowpass.std)
+    assert wider_run.folder.measured["lowpass_std"] == pytest.approx(wider_run.model.lowpass.std)
     wider_run.run()
     weights = load_checkpoint(list_checkpoints(tmp_path / "second" / "checkpoints")[-1]).weights
-    resumed = Trainer(wider, tmp_path / "second").cascade.state_dict()
+    resumed = Trainer(wider, tmp_path / "second").model.state_dict()
     assert all(torch.equal(resumed[key], value) for key, value in weights.items())
 
 

@@ -15,13 +15,11 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wavdiff.models.cascade.networks.layers import kernel_sizes
+from wavdiff.models.cascade.networks.layers import Chain, channels_last, kernel_sizes
 from wavdiff.system.errors import WavdiffError
 
 MOMENTUM = 0.1
 """Weight of a batch in the running standard deviations."""
-
-
 VARIANCE_FLOOR = 1e-5
 
 
@@ -82,6 +80,9 @@ class BiasFreeNetwork(ModelMixin, ConfigMixin):
         receptive_field: side r of the r x r inputs that one output depends on; odd.
     """
 
+    settings = ("width", "depth", "receptive_field")
+    blind = True
+
     @register_to_config
     def __init__(
         self, in_channels: int, out_channels: int, width: int = 64, depth: int = 21, receptive_field: int = 13
@@ -111,16 +112,20 @@ class BiasFreeNetwork(ModelMixin, ConfigMixin):
             result.append((weight, weight.shape[-1] // 2))
         return result
 
+    def bare(self, levels: Tensor | None = None) -> Chain:
+        """The network outside training."""
+        return Chain([(weight, weight.new_zeros(len(weight))) for weight, _ in self.folded()], residual=False)
+
     def forward(self, x: Tensor, levels: Tensor | None = None) -> Tensor:
         """The noise (B, out_channels, H, W) in x (B, in_channels, H, W); `levels` are not looked at."""
         if not self.training:
             layers = self.folded()
             for index, (weight, padding) in enumerate(layers):
-                x = functional.conv2d(x, weight, padding=padding)
+                x = functional.conv2d(channels_last(x), weight, padding=padding)
                 if 0 < index < len(layers) - 1:
                     x = functional.relu(x)
             return x
-        x = self.convolutions[0](x)
+        x = channels_last(self.convolutions[0](channels_last(x)))
         for layer, scale in zip(self.convolutions[1:-1], self.scales, strict=True):
             x = functional.relu(scale(layer(x)))
         result: Tensor = self.convolutions[-1](x)

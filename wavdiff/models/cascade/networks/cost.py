@@ -8,15 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wavdiff.models.cascade.networks import BiasFreeNetwork
-
 
 def count_multiply_adds(network: nn.Module, size: tuple[int, int]) -> float:
     """Multiply-adds of the convolutions of one call on one input of `size` (h, w)."""
     counted = 0.0
-    hooks = []
     network = copy.deepcopy(network).to("meta")  # shapes alone: no size of images costs time or memory
-    if isinstance(network, BiasFreeNetwork):
+    given: Any = network
+    if given.blind:
         network.train()  # else it calls no layer, but convolves with their folded weights
 
     def count(module: nn.Module, _: Any, output: Tensor) -> None:
@@ -26,11 +24,9 @@ def count_multiply_adds(network: nn.Module, size: tuple[int, int]) -> float:
 
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            hooks.append(module.register_forward_hook(count))
-    config: Any = network.config
+            module.register_forward_hook(count)
     parameter = next(network.parameters())
     with torch.no_grad():
-        network(parameter.new_zeros(1, config["in_channels"], *size), parameter.new_ones(1, config.get("levels", 1)))
-    for hook in hooks:
-        hook.remove()
+        levels = parameter.new_ones(1, given.config.get("levels", 1))
+        network(parameter.new_zeros(1, given.config["in_channels"], *size), levels)
     return counted

@@ -1,4 +1,4 @@
-"""A local or bias-free network at fixed noise levels, as a bare chain of convolutions.
+"""A network at fixed noise levels, as a bare chain of convolutions.
 
 At inference all pixels of a picture share their noise levels, so the modulation of a block is one scale and one shift
 per channel, and both fold into the convolution before it:
@@ -15,23 +15,12 @@ exactly, and costs less than a colour picture.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-from wavdiff.models.cascade.networks.bias_free import BiasFreeNetwork
-from wavdiff.models.cascade.networks.local import LocalBlock, LocalNetwork
-
-
-def _fold(convolution: nn.Conv2d, scale: Tensor | None = None, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Weight and bias of `convolution` followed by a scale and a shift per channel."""
-    weight = convolution.weight
-    bias = convolution.bias if convolution.bias is not None else weight.new_zeros(weight.shape[0])
-    if scale is None or shift is None:
-        return weight, bias
-    return weight * (1 + scale)[:, None, None, None], bias * (1 + scale) + shift
 
 
 def _has_fused_operators() -> bool:
@@ -40,11 +29,11 @@ def _has_fused_operators() -> bool:
     return bool(torch.backends.mkldnn.is_available()) and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
-class FusedNetwork(nn.Module):
+class FoldedNetwork(nn.Module):
     """`network` at fixed noise levels; same call, but the levels given to it are not looked at.
 
     Args:
-        network: a trained local or bias-free network.
+        network: a trained network. Where its `bare` is None, it is called as it is.
         levels: its noise-level inputs, (L,), as the network is given them.
         gray: fold three equal channels into one, so that it maps (B, in / 3, H, W) to (B, out / 3, H, W).
         dtype: torch.bfloat16 or torch.float32, of the convolutions.
@@ -53,7 +42,7 @@ class FusedNetwork(nn.Module):
 
     def __init__(
         self,
-        network: LocalNetwork | BiasFreeNetwork,
+        network: Any,
         levels: Tensor,
         *,
         gray: bool = False,
@@ -62,108 +51,88 @@ class FusedNetwork(nn.Module):
         output_scale: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.dtype = dtype
         parameter = next(network.parameters())
-        self.on_cpu = parameter.device.type == "cpu" and _has_fused_operators()
-        self.whole: LocalNetwork | None = None
-        self.residual = isinstance(network, LocalNetwork)
-        self.scales = input_scale, output_scale
-        self.gray = gray
+        self.dtype, self.gray, self.scales = dtype, gray, (input_scale, output_scale)
         self.levels = levels.to(parameter.device)[None]
-        if isinstance(network, LocalNetwork) and (
-            network.config["preactivated"] or network.config["activation"] != "relu"
-        ):
-            self.whole = network
-            return
+        self.fused = parameter.device.type == "cpu" and _has_fused_operators()
+        self.packed: list[Any] | None = None
         with torch.no_grad():
-            layers = self._bare(network)
+            chain = network.bare(self.levels)
+            self.whole: nn.Module | None = network if chain is None else None
+            if chain is None:
+                return
+            self.residual = chain.residual
+            layers = list(chain.layers)
+            (first, first_bias), (last, last_bias) = layers[0], layers[-1]
             if input_scale is not None:
-                weight, bias = layers[0]
-                layers[0] = (weight * input_scale.to(weight)[None, :, None, None], bias)
+                first = first * input_scale.to(first)[None, :, None, None]
             if output_scale is not None:
-                weight, bias = layers[-1]
-                scale = output_scale.to(weight)
-                layers[-1] = (weight * scale[:, None, None, None], bias * scale)
+                scale = output_scale.to(last)
+                last, last_bias = last * scale[:, None, None, None], last_bias * scale
             if gray:
-                weight, bias = layers[0]
-                layers[0] = (weight.unflatten(1, (-1, 3)).sum(dim=2), bias)
-                weight, bias = layers[-1]
-                layers[-1] = (weight.unflatten(0, (-1, 3)).mean(dim=1), bias.unflatten(0, (-1, 3)).mean(dim=1))
+                first = first.unflatten(1, (-1, 3)).sum(dim=2)
+                last, last_bias = last.unflatten(0, (-1, 3)).mean(dim=1), last_bias.unflatten(0, (-1, 3)).mean(dim=1)
+            layers[0], layers[-1] = (first, first_bias), (last, last_bias)
             self.layers = [
                 (weight.to(dtype).contiguous(memory_format=torch.channels_last), bias.to(dtype), weight.shape[-1] // 2)
                 for weight, bias in layers
             ]
-        self.packed: list[Any] | None = None
-
-    def _bare(self, network: LocalNetwork | BiasFreeNetwork) -> list[tuple[Tensor, Tensor]]:
-        """(weight, bias) of every convolution, with all that is constant at these noise levels in them."""
-        if isinstance(network, BiasFreeNetwork):
-            return [(weight, weight.new_zeros(weight.shape[0])) for weight, _ in network.folded()]
-        embedding = network.embedding(self.levels.float())
-        layers = [_fold(network.stem)]
-        for block in (cast(LocalBlock, module) for module in network.blocks):
-            scale, shift = block.modulation.linear(embedding)[0].chunk(2)
-            layers += [_fold(block.first, scale, shift), _fold(block.second)]
-        return [*layers, _fold(network.head)]
 
     def forward(self, x: Tensor, levels: Tensor | None = None) -> Tensor:
         """Raw output (B, out, H, W) float32 for x (B, in, H, W)."""
         if self.whole is not None:
             return self._call_whole(self.whole, x)
         hidden = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        run = self._run_fused if self.on_cpu else self._run_plain
-        return run(hidden).to(torch.float32, memory_format=torch.contiguous_format)
+        convolve = self._fused_convolution(hidden) if self.fused else self._plain_convolution
+        last = len(self.layers) - 1
+        hidden = convolve(hidden, 0, "none")
+        if self.residual:
+            for index in range(1, last, 2):
+                hidden = convolve(convolve(hidden, index, "relu"), index + 1, "add", hidden)
+        else:
+            for index in range(1, last):
+                hidden = convolve(hidden, index, "relu")
+        return convolve(hidden, last, "none").to(torch.float32, memory_format=torch.contiguous_format)
 
-    def _call_whole(self, network: Any, x: Tensor) -> Tensor:
+    def _call_whole(self, network: nn.Module, x: Tensor) -> Tensor:
         levels = self.levels.expand(x.shape[0], -1)
         given = x.repeat_interleave(3, dim=1) if self.gray else x
         before, after = (None if s is None else s.to(x)[None, :, None, None] for s in self.scales)
         if before is not None:
             given = given * before
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            output: Tensor = network(given.contiguous(memory_format=torch.channels_last), levels).to(torch.float32)
+            output: Tensor = network(given, levels).to(torch.float32)
         if after is not None:
             output = output * after
         return output.unflatten(1, (-1, 3)).mean(dim=2) if self.gray else output
 
-    def _run_plain(self, hidden: Tensor) -> Tensor:
-        def convolve(x: Tensor, index: int) -> Tensor:
-            weight, bias, padding = self.layers[index]
-            return functional.conv2d(x, weight, bias, padding=padding)
+    def _plain_convolution(self, x: Tensor, index: int, end: str, total: Tensor | None = None) -> Tensor:
+        """Convolution `index`, then ReLU ("relu") or a sum with `total` ("add")."""
+        weight, bias, padding = self.layers[index]
+        result = functional.conv2d(x, weight, bias, padding=padding)
+        if total is not None:
+            return total + result
+        return functional.relu_(result) if end == "relu" else result
 
-        hidden = convolve(hidden, 0)
-        if not self.residual:
-            for index in range(1, len(self.layers) - 1):
-                hidden = functional.relu_(convolve(hidden, index))
-            return convolve(hidden, len(self.layers) - 1)
-        for index in range(1, len(self.layers) - 1, 2):
-            hidden = hidden + convolve(functional.relu_(convolve(hidden, index)), index + 1)
-        return convolve(hidden, len(self.layers) - 1)
-
-    def _run_fused(self, hidden: Tensor) -> Tensor:
+    def _fused_convolution(self, like: Tensor) -> Callable[..., Tensor]:
+        """As `_plain_convolution`, in one pass of oneDNN; `total` is written over."""
         operators = torch.ops.mkldnn
         if self.packed is None:  # oneDNN's own layout, once for all tiles
-            self.packed = []
-            for weight, _, padding in self.layers:
-                shape = [hidden.shape[0], weight.shape[1], *hidden.shape[-2:]]
-                self.packed.append(
-                    operators._reorder_convolution_weight(weight, [padding] * 2, [1, 1], [1, 1], 1, shape)
+            self.packed = [
+                operators._reorder_convolution_weight(
+                    weight, [padding] * 2, [1, 1], [1, 1], 1, [like.shape[0], weight.shape[1], *like.shape[-2:]]
                 )
+                for weight, _, padding in self.layers
+            ]
+        packed = self.packed
 
-        def around(index: int) -> tuple[Any, ...]:
-            padding = self.layers[index][2]
-            return self.layers[index][1], [padding] * 2, [1, 1], [1, 1], 1
+        def convolve(x: Tensor, index: int, end: str, total: Tensor | None = None) -> Tensor:
+            _, bias, padding = self.layers[index]
+            around = (packed[index], bias, [padding] * 2, [1, 1], [1, 1], 1)
+            if total is None:
+                result: Tensor = operators._convolution_pointwise(x, *around, end, [], "")
+                return result
+            operators._convolution_pointwise_(total, x, *around, end, 1.0, None, [], None)
+            return total
 
-        weights = self.packed
-        last = len(self.layers) - 1
-        hidden = operators._convolution_pointwise(hidden, weights[0], *around(0), "none", [], "")
-        for index in range(1, last) if not self.residual else ():
-            hidden = operators._convolution_pointwise(hidden, weights[index], *around(index), "relu", [], "")
-        for index in range(1, last, 2) if self.residual else ():
-            inner = operators._convolution_pointwise(hidden, weights[index], *around(index), "relu", [], "")
-            # hidden += convolution(inner), while it is written
-            operators._convolution_pointwise_(
-                hidden, inner, weights[index + 1], *around(index + 1), "add", 1.0, None, [], None
-            )
-        result: Tensor = operators._convolution_pointwise(hidden, weights[last], *around(last), "none", [], "")
-        return result
+        return convolve

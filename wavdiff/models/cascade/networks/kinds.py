@@ -1,81 +1,66 @@
-"""How large a network would be, without making it."""
+"""The kinds of networks: one row each; how one is made, and how large it would be.
+
+A network maps (B, in, H, W) and noise levels to (B, out, H, W). What the rest of the package asks of it are facts of
+its class: `settings`, the names of a configuration that it takes; `blind`, whether it finds the noise level itself and
+returns the noise instead of the EDM output; `receptive_field`, the side r of the r x r inputs that one output depends
+on, or None for the whole image; and `bare(levels)`, the network at fixed noise levels as a chain of convolutions, or
+None where it is none. To add a kind, write such a class and name it here.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
+import torch
 from torch import nn
 
-from wavdiff.models.cascade.networks.bias_free import BiasFreeNetwork, bias_free_kernels
-from wavdiff.models.cascade.networks.layers import EMBEDDING, FREQUENCIES, kernel_sizes
-from wavdiff.models.cascade.networks.local import LocalNetwork
-from wavdiff.models.cascade.networks.unet import GlobalNetwork, lower_width
 from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import shown
+
+NETWORKS = {
+    "local": "wavdiff.models.cascade.networks.local:LocalNetwork",
+    "global": "wavdiff.models.cascade.networks.unet:GlobalNetwork",
+    "bias-free": "wavdiff.models.cascade.networks.bias_free:BiasFreeNetwork",
+}
+"""Kind, as configurations name it, to the place of its class."""
 
 
-def build_network(settings: dict[str, Any], **shape: int) -> nn.Module:
-    """A network from `{"kind": "local" | "global" | "bias-free", ...}` and its input and output channels."""
+def network_class(kind: object) -> Any:
+    """The class of a kind.
+
+    Raises:
+        WavdiffError: no such kind.
+    """
+    if not isinstance(kind, str) or kind not in NETWORKS:
+        raise WavdiffError(f"network kind must be one of {', '.join(NETWORKS)}, got {shown(kind)}")
+    module, _, name = NETWORKS[kind].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def build_network(settings: dict[str, Any], channels: int, *, details: bool) -> nn.Module:
+    """A network from `{"kind": ..., ...}` for low-pass images or details of images of `channels`.
+
+    A detail network reads the noisy details, the coarse image and what is known of its noise, and returns the details
+    and a correction of the coarse image; a blind one has neither of the latter.
+    """
     settings = dict(settings)
-    kind = settings.pop("kind")
-    if kind == "local":
-        return LocalNetwork(**settings, **shape)
-    if kind == "bias-free":
-        return BiasFreeNetwork(**settings, **{name: size for name, size in shape.items() if name != "levels"})
-    if kind == "global":
-        settings.pop("receptive_field", None)
-        return GlobalNetwork(**settings, **shape)
-    raise WavdiffError(f"network kind must be 'local', 'global' or 'bias-free', got {kind!r}")
+    kind = network_class(settings.pop("kind"))
+    shape = {"in_channels": channels, "out_channels": channels}
+    if details and kind.blind:
+        shape = {"in_channels": 4 * channels, "out_channels": 3 * channels}
+    elif details:
+        shape = {"in_channels": 5 * channels, "out_channels": 4 * channels}
+    if not kind.blind:
+        shape["levels"] = 1 + details
+    if getattr(kind, "receptive_field", 0) is None:
+        settings.pop("receptive_field", None)  # folders of version 0.1 have one
+    network: nn.Module = kind(**settings, **shape)
+    return network
 
 
-def detail_shape(kind: str, channels: int) -> tuple[int, int]:
-    """Input and output channels of a detail network for images of `channels`.
-
-    In: the noisy details, the coarse image, and what is known of its noise; out: details and a correction of the coarse
-    image. A bias-free network has neither of the latter.
-    """
-    return (4 * channels, 3 * channels) if kind == "bias-free" else (5 * channels, 4 * channels)
-
-
-def count_parameters(settings: dict[str, Any], in_channels: int, out_channels: int, levels: int) -> int:
-    """Parameters that a network would have, without making it.
-
-    Args:
-        settings: `{"kind": "local" | "global" | "bias-free", ...}` with all arguments that decide the size.
-        in_channels, out_channels, levels: of the network.
-    """
-    width, depth = settings["width"], settings["depth"]
-    if settings["kind"] == "bias-free":
-        kernels = bias_free_kernels(depth, settings["receptive_field"])
-        sizes = [in_channels, *[width] * (depth - 1), out_channels]
-        return sum(a * b * kernel**2 for a, b, kernel in zip(sizes[:-1], sizes[1:], kernels, strict=True)) + width * (
-            depth - 2
-        )
-
-    def convolution(inputs: int, outputs: int, kernel: int) -> int:
-        return inputs * outputs * kernel**2 + outputs
-
-    embedding = convolution(levels * (2 * FREQUENCIES + 1), EMBEDDING, 1) + convolution(EMBEDDING, EMBEDDING, 1)
-    if settings["kind"] == "local":
-        kernels = kernel_sizes(depth, settings["receptive_field"])
-        modulations = (depth - 2) // 2 + bool(settings["preactivated"])
-        inner = sum(convolution(width, width, kernel) for kernel in kernels[1:-1])
-        ends = convolution(in_channels, width, kernels[0]) + convolution(width, out_channels, kernels[-1])
-        return embedding + inner + ends + modulations * convolution(EMBEDDING, 2 * width, 1)
-
-    def block(inputs: int, outputs: int) -> int:
-        norms = 2 * inputs + 2 * outputs + convolution(EMBEDDING, 2 * outputs, 1)
-        shortcut = convolution(inputs, outputs, 1) if inputs != outputs else 0
-        return norms + convolution(inputs, outputs, 3) + convolution(outputs, outputs, 3) + shortcut
-
-    widths = [width] + [lower_width(width, settings["growth"])] * (settings["stages"] - 1)
-    total, current = embedding + convolution(in_channels, width, 3), width
-    for stage, channels in enumerate(widths):
-        total += block(current, channels) + (depth - 1) * block(channels, channels)
-        current = channels
-        total += convolution(current, current, 2) if stage < len(widths) - 1 else 0
-    total += 2 * current + convolution(current, 3 * current, 1) + convolution(current, current, 1)
-    total += block(current, current)
-    for channels in reversed(widths):
-        total += block(current + channels, channels) + (depth - 1) * block(channels, channels)
-        current = channels
-    return total + 2 * current + convolution(current, out_channels, 3)
+def count_parameters(settings: dict[str, Any], channels: int, *, details: bool) -> int:
+    """Parameters of the network that `build_network` would make; no memory is given to them."""
+    with torch.device("meta"):
+        network = build_network(settings, channels, details=details)
+    return sum(parameter.numel() for parameter in network.parameters())

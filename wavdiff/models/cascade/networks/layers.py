@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,26 @@ from torch.nn import functional
 from wavdiff.system.errors import WavdiffError
 
 EMBEDDING = 128
-
-
 FREQUENCIES = 16
-
-
 ACTIVATIONS = {"silu": functional.silu, "relu": functional.relu}
+
+
+class Chain(NamedTuple):
+    """A network at fixed noise levels as a chain of convolutions: (weight, bias) of each, first and last linear.
+
+    Where `residual`, those between come in pairs x + conv(relu(conv(x))); else each is followed by a ReLU.
+    """
+
+    layers: list[tuple[Tensor, Tensor]]
+    residual: bool
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """x in the one memory layout that networks compute in: another rounds differently, and the weights' would decide.
+
+    A tensor of one channel has no layout of its own, so that what a first layer returns is brought to it, too.
+    """
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 class NoiseEmbedding(nn.Module):

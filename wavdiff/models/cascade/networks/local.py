@@ -7,11 +7,22 @@ receptive field is set by how many of its layers are 3x3, the rest being 1x1 (as
 
 from __future__ import annotations
 
+from typing import cast
+
+import torch
 from diffusers import ModelMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 
-from wavdiff.models.cascade.networks.layers import ACTIVATIONS, Modulation, NoiseEmbedding, convolution, kernel_sizes
+from wavdiff.models.cascade.networks.layers import (
+    ACTIVATIONS,
+    Chain,
+    Modulation,
+    NoiseEmbedding,
+    channels_last,
+    convolution,
+    kernel_sizes,
+)
 from wavdiff.system.errors import WavdiffError
 
 
@@ -57,6 +68,9 @@ class LocalNetwork(ModelMixin, ConfigMixin):
             convolution.
     """
 
+    settings = ("width", "depth", "receptive_field", "dropout", "activation", "preactivated")
+    blind = False
+
     @register_to_config
     def __init__(
         self,
@@ -88,10 +102,28 @@ class LocalNetwork(ModelMixin, ConfigMixin):
     def forward(self, x: Tensor, levels: Tensor) -> Tensor:
         """Raw output (B, out_channels, H, W) for x (B, in_channels, H, W) and noise levels (B, L) or (B,)."""
         embedding = self.embedding(levels.reshape(x.shape[0], -1))
-        hidden = self.stem(x)
+        hidden = channels_last(self.stem(channels_last(x)))
         for block in self.blocks:
             hidden = block(hidden, embedding)
         if self.modulation is not None:
             hidden = self.activation(self.modulation(hidden, embedding))
         output: Tensor = self.head(hidden)
         return output
+
+    def bare(self, levels: Tensor) -> Chain | None:
+        """The network at noise levels (1, L); None where its blocks begin with an activation or use another one."""
+        if self.modulation is not None or self.config["activation"] != "relu":
+            return None
+        embedding = self.embedding(levels.float())
+        layers = [_folded(self.stem)]
+        for block in (cast(LocalBlock, module) for module in self.blocks):
+            layers += [_folded(block.first, *block.modulation.linear(embedding)[0].chunk(2)), _folded(block.second)]
+        return Chain([*layers, _folded(self.head)], residual=True)
+
+
+def _folded(layer: nn.Conv2d, scale: Tensor | None = None, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution followed by a scale and a shift per channel."""
+    bias = torch.zeros_like(layer.weight[:, 0, 0, 0]) if layer.bias is None else layer.bias
+    if scale is None or shift is None:
+        return layer.weight, bias
+    return layer.weight * (1 + scale)[:, None, None, None], bias * (1 + scale) + shift

@@ -14,7 +14,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wavdiff.models.cascade.networks.layers import Modulation, NoiseEmbedding, convolution
+from wavdiff.models.cascade.networks.layers import Chain, Modulation, NoiseEmbedding, channels_last, convolution
 from wavdiff.models.wavelets import pad_to_multiple
 from wavdiff.system.errors import WavdiffError
 
@@ -88,6 +88,8 @@ class GlobalNetwork(ModelMixin, ConfigMixin):
         dropout: probability, inside the residual blocks, in training only.
     """
 
+    settings = ("width", "depth", "stages", "growth", "dropout")
+    blind = False
     receptive_field = None  # the whole image
 
     @register_to_config
@@ -137,7 +139,7 @@ class GlobalNetwork(ModelMixin, ConfigMixin):
         """Raw output (B, out_channels, H, W) for x (B, in_channels, H, W) and noise levels (B, L) or (B,)."""
         height, width = x.shape[-2:]
         embedding = self.embedding(levels.reshape(x.shape[0], -1))
-        hidden = self.stem(pad_to_multiple(x, 2 ** (self.stages - 1)))
+        hidden = channels_last(self.stem(channels_last(pad_to_multiple(x, 2 ** (self.stages - 1)))))
         skips = []
         for stage, blocks in enumerate(self.down):
             for block in cast(nn.ModuleList, blocks):
@@ -154,3 +156,7 @@ class GlobalNetwork(ModelMixin, ConfigMixin):
                 hidden = block(hidden, embedding)
         output: Tensor = self.head(functional.silu(self.norm(hidden)))
         return output[..., :height, :width]
+
+    def bare(self, levels: Tensor) -> Chain | None:
+        """None: this is no chain of convolutions."""
+        return None

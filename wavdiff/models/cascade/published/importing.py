@@ -11,20 +11,14 @@ from wavdiff.models.cascade.published.release import REPOSITORY, Release, find_r
 from wavdiff.system.errors import WavdiffError
 
 LOWPASS_STD = 0.5
-
-
 DETAIL_STDS = {1: [0.05], 2: [0.05, 0.07], 3: [0.06, 0.06, 0.07]}
 """Rms of low-pass images and details, finest first, library units: what the released networks leave over at the largest
 noise in the release's own test results (31.8 and 29.6 dB at 160 pixels; 30.7, 30.5 and 29.1 dB at 320), rounded. They
 set the units of noise ladders and change no denoised image."""
-
-
 LADDERS: dict[str, dict[str, Any]] = {
     "lowpass": {"steps": 16, "correctors": 3, "solver": "sde-dpm", "sigma_max": 4.0, "sigma_min": 0.1},
     "details": {"steps": 8, "solver": "dpm", "sigma_max": 10.0, "sigma_min": 0.1},
 }
-
-
 LOWPASS_RANGE = (0.0, 0.8)
 """To which the authors stretched drawn low-pass images by hand."""
 

@@ -30,21 +30,11 @@ from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 
 REPOSITORY = "https://github.com/LabForComputationalVision/local-probability-models-of-images"
-
-
 LARGEST_FILE = 100_000_000
 """Bytes of a model.pt, packed and unpacked; those of the release have up to 3 million."""
-
-
 TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-
 _NETWORK = re.compile(r"noise_range_\d+to\d+_RF_(\d+)x(\d+)(?:_(low)|_scale_(\d))?")
-
-
 _TENSOR = re.compile(r"(?:module\.)?(conv_layers|BN_layers)\.(\d{1,3})\.(weight|gammas|running_sd)")
-
-
 _SIZE = re.compile(r"(\d{2,4})x(\d{2,4})")
 
 

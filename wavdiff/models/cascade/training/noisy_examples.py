@@ -9,14 +9,12 @@ level, so 2^j times the noise's own coefficients at scale j are white, of unit v
 
 from __future__ import annotations
 
-from typing import TypedDict, cast
+from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
-from wavdiff.data import ExampleDataset, ImageSource
-from wavdiff.data.order import TrainingKey
-from wavdiff.data.protocols import EncodedImage
 from wavdiff.models.cascade.noise import NoiseDistribution
 
 
@@ -34,35 +32,24 @@ class TrainingBatch(TypedDict):
     crop: Tensor  # (B, 2) in [0, 1): where the crop of the detail scales lies
 
 
-class TrainingExamples(torch.utils.data.Dataset[TrainingBatch]):
-    """Examples by key ((index, seed, strength), denoising).
+@dataclass(frozen=True)
+class NoisyExamples:
+    """How examples are made of images.
 
-    Args:
-        images: the augmented images.
+    Attributes:
         noise: distribution of noise levels.
         levels: number of detail scales J.
         low_repeats: noise draws of every image for the low-pass network, at least 1.
         gray: part of the examples that are made gray, with the same noise in all channels.
     """
 
-    def __init__(
-        self, images: ExampleDataset, noise: NoiseDistribution, levels: int, low_repeats: int, gray: float = 0.0
-    ) -> None:
-        self.images = images
-        self.noise = noise
-        self.levels = levels
-        self.low_repeats = low_repeats
-        self.gray = gray
+    noise: NoiseDistribution
+    levels: int
+    low_repeats: int
+    gray: float = 0.0
 
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.images)
-
-    def __getitem__(self, key: TrainingKey) -> TrainingBatch:
-        """One example; every value is a tensor without the batch dimension."""
-        example, denoising = key
-        image = self.images[example]
-        generator = torch.Generator().manual_seed(example[1] >> 1)
+    def draw(self, image: Tensor, generator: torch.Generator, denoising: bool) -> dict[str, Tensor]:
+        """One example of `image` (C, H, W): the tensors of a `TrainingBatch` without the batch dimension."""
         channels, height, width = image.shape
         low = (height >> self.levels, width >> self.levels)
         extra = self.low_repeats - 1
@@ -85,8 +72,4 @@ class TrainingExamples(torch.utils.data.Dataset[TrainingBatch]):
             "low_noise": low_noise,
             "low_levels": lowpass[1:],
             "crop": crop,
-            "label": self._label(example[0]),  # type: ignore[typeddict-item]  # a list once collated
         }
-
-    def _label(self, image: int | EncodedImage) -> str:
-        return image.label if isinstance(image, EncodedImage) else cast(ImageSource, self.images.source).label(image)

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from wavdiff.models import wavelets
+from wavdiff.models.cascade.denoisers import Coarse, Denoised
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.noise import expand
 from wavdiff.models.cascade.training.noisy_examples import TrainingBatch
+from wavdiff.models.cascade.walk import joined
 
 TYPICAL_LOSS = 0.35
 """Loss of an example that `balanced` counts once."""
-
-
 LOSS_FLOOR = 0.01
 """Added to losses in `balanced`, so that an empty picture cannot outweigh all others."""
 
@@ -82,22 +82,20 @@ class CascadeObjective(nn.Module):
             level = torch.where(denoising, image_level / 2 ** (scale + 1), _drawn(batch["levels"][:, scale], denoiser))
             noisy = clean_details[scale] + expand(level, image) * 2 ** (scale + 1) * unit_details[scale]
             inexact = expand(augmented.to(x), x).bool()
-            coarse, noisy_coarse = torch.where(inexact, estimate, x), torch.where(inexact, y, x)
-            coarse_level = torch.where(augmented, level, torch.zeros_like(level))
-            arguments = (clean_details[scale], noisy, level, x, coarse, noisy_coarse, coarse_level)
+            coarse = Coarse(
+                torch.where(inexact, estimate, x),
+                torch.where(inexact, y, x),
+                torch.where(augmented, level, torch.zeros_like(level)),
+            )
             name = str(scale)
             if name in self.active:
-                loss, details, corrected = denoiser.loss(*arguments)
+                loss, denoised = denoiser.loss(clean_details[scale], noisy, level, coarse, x)
                 losses[name] = balanced(loss, denoising, self.balance)
                 self.examples[name] = level.detach() / denoiser.std, loss.detach()
-            elif name in self.available:
-                with _as_trained(denoiser):
-                    details, corrected = denoiser(noisy, level, coarse, noisy_coarse, coarse_level)
             else:
-                shrink = denoiser.std**2 / (denoiser.std**2 + level.square())
-                details, corrected = expand(shrink, noisy) * noisy, coarse
+                denoised = self._inactive(name, denoiser, noisy, level, coarse)
             if scale > finest:
-                estimate = wavelets.join(corrected.detach(), details.detach(), cascade.wavelet)
+                estimate = joined(denoised, cascade.wavelet).detach()
                 x = wavelets.join(x, clean_details[scale], cascade.wavelet)
                 y = wavelets.join(y, noisy, cascade.wavelet)
         return losses
@@ -113,18 +111,25 @@ class CascadeObjective(nn.Module):
             more_clean = clean.repeat_interleave(repeats, dim=0)
             more_levels = _drawn(batch["low_levels"].flatten(), denoiser)
             more_noisy = more_clean + expand(more_levels, clean) * batch["low_noise"].flatten(0, 1)
-            loss, denoised = denoiser.loss(
+            loss, (denoised, _) = denoiser.loss(
                 torch.cat([clean, more_clean]), torch.cat([observed, more_noisy]), torch.cat([level, more_levels])
             )
             kinds = torch.cat([batch["denoising"], batch["denoising"].new_zeros(len(more_levels))])
             losses["low"] = balanced(loss, kinds, self.balance)
             self.examples["low"] = torch.cat([level, more_levels]).detach() / denoiser.std, loss.detach()
             return denoised[:count].detach()
-        if "low" in self.available:
+        return self._inactive("low", denoiser, observed, level).mean
+
+    def _inactive(
+        self, name: str, denoiser: Any, noisy: Tensor, level: Tensor, coarse: Coarse | None = None
+    ) -> Denoised:
+        """What a scale that is not trained here answers: its network's, or without a trained one Wiener shrinkage."""
+        if name in self.available:
             with _as_trained(denoiser):
-                result: Tensor = denoiser(observed, level)
-            return result
-        return expand(denoiser.std**2 / (denoiser.std**2 + level.square()), observed) * observed
+                denoised: Denoised = denoiser.denoise(noisy, level, coarse)
+            return denoised
+        shrink = expand(denoiser.std**2 / (denoiser.std**2 + level.square()), noisy)
+        return Denoised(shrink * noisy, None if coarse is None else coarse.estimate)
 
     def _crop(
         self, clean: wavelets.Pyramid, noise: wavelets.Pyramid, observed: Tensor, where: Tensor

@@ -11,12 +11,11 @@ import torch
 from wavdiff.data import ExampleDataset, Images
 from wavdiff.data.protocols import EncodedImage
 from wavdiff.models import wavelets
+from wavdiff.models.cascade.config import CascadeConfig
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.training.growth import start_from
 from wavdiff.models.folders import load_cascade
 from wavdiff.system.errors import WavdiffError
-from wavdiff.training.batches import example_settings
-from wavdiff.training.config import RunConfig
 
 STANDARDISE_IMAGES = 2000
 
@@ -29,9 +28,9 @@ def some_images(source: Images, seed: int, most: int) -> Iterator[int | EncodedI
     return itertools.islice(source.epoch(seed, 0), most)
 
 
-def measure_rms(source: Images, config: RunConfig) -> tuple[float, list[float]]:
+def measure_rms(source: Images, config: CascadeConfig) -> tuple[float, list[float]]:
     """Rms of the low-pass image and of the details (finest first) over up to 2,000 training images, library units."""
-    dataset = ExampleDataset(source, **example_settings(config))
+    dataset = ExampleDataset(source, **config.example_settings)
     levels = config.model.levels
     energy = torch.zeros(levels + 1, dtype=torch.float64)
     count = 0
@@ -44,7 +43,7 @@ def measure_rms(source: Images, config: RunConfig) -> tuple[float, list[float]]:
     return round(rms[-1], 6), [round(value, 6) for value in rms[:-1]]
 
 
-def build_cascade(config: RunConfig, lowpass_std: float, detail_stds: list[float]) -> WaveletCascade:
+def build_cascade(config: CascadeConfig, lowpass_std: float, detail_stds: list[float]) -> WaveletCascade:
     """A fresh cascade of the configuration, initialised from `training.seed`."""
     model = config.model
     with torch.random.fork_rng(devices=[]):
@@ -84,7 +83,7 @@ def take_scales(cascade: WaveletCascade, names: list[str], base: str | Path) -> 
             raise WavdiffError(f"--base {base}: the network of scale {name} does not fit ({error})") from error
 
 
-def standardisation_of(model: str | Path, config: RunConfig) -> tuple[float, list[float]]:
+def standardisation_of(model: str | Path, config: CascadeConfig) -> tuple[float, list[float]]:
     """The rms values of a trained model that a run starts from: its networks are only right with them.
 
     Raises:

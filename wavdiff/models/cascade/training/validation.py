@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from wavdiff.models import wavelets
+from wavdiff.models.cascade.denoisers import Coarse
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.noise import SIGMA_MAX, expand
 
 IMAGE_LEVELS = (5, 10, 25, 50, 100, 200)
 """Noise levels of the denoising table, of 255."""
-
-
 SCALE_LEVELS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, SIGMA_MAX)
 """Noise levels of the loss table, standardised units."""
 
@@ -80,8 +79,7 @@ def _losses(cascade: WaveletCascade, images: Tensor, noise: Tensor, batch_size: 
                     denoiser, details = cascade.details[scale], clean.details[scale]
                     level = torch.full((count,), standard_level * denoiser.std, device=cascade.device)
                     noisy = details + expand(level, details) * 2 ** (scale + 1) * unit.details[scale]
-                    exact = torch.zeros_like(level)
-                    loss, _, _ = denoiser.loss(details, noisy, level, coarse, coarse, coarse, exact)
+                    loss, _ = denoiser.loss(details, noisy, level, Coarse(coarse), coarse)
                     sums[str(scale)] += float(loss.sum()) / (4 / 3)  # the mean over 3C of 4C channels that count
                     coarse = wavelets.join(coarse, details, cascade.wavelet)
         for name, value in sums.items():
