@@ -15,8 +15,10 @@ import pytest
 from conftest import Outcome, run_piped
 from PIL import Image
 
-from wavdiff import batch
-from wavdiff.batch.sources import READABLE_SUFFIXES, WRITABLE_SUFFIXES
+from wavdiff.batch.jobs import Job, OutputNaming, check_jobs, name_outputs, plan_jobs
+from wavdiff.batch.report import batch_report
+from wavdiff.batch.run import run_jobs
+from wavdiff.batch.sources import READABLE_SUFFIXES, WRITABLE_SUFFIXES, Source, find_sources, names_many
 from wavdiff.cli.options import memory_bytes
 from wavdiff.system.errors import WavdiffError
 
@@ -36,7 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def names_found(*inputs: str, suffix: str = "_denoised", out: Path | None = None) -> list[str]:
-    return [source.path.as_posix() for source in batch.find_sources(inputs, suffix, out).sources]
+    return [source.path.as_posix() for source in find_sources(inputs, suffix, out).sources]
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_folder_is_searched_to_any_depth_and_hidden_files_are_not(desk: Path) -> None:
     touch(desk, "in/b.png", "in/a.JPG", "in/deep/er/c.tif", "in/.hidden.png", "in/.cache/d.png", "in/notes.txt")
-    found = batch.find_sources(["in"], "_denoised")
+    found = find_sources(["in"], "_denoised")
     assert [source.path.as_posix() for source in found.sources] == ["in/a.JPG", "in/b.png", "in/deep/er/c.tif"]
     assert {source.root for source in found.sources} == {Path("in")}
     assert found.notes == ["in: 1 file passed over, not pictures by their suffix"] and not found.problems
@@ -82,21 +84,21 @@ def test_links_to_folders_are_not_followed(desk: Path) -> None:
 )
 def test_patterns(desk: Path, pattern: str, expected: list[str], root: str) -> None:
     touch(desk, "in/a.png", "in/b.png", "in/deep/c.png", "in/.d.png")
-    found = batch.find_sources([pattern])
+    found = find_sources([pattern])
     assert [source.path.as_posix() for source in found.sources] == expected
     assert {source.root for source in found.sources} == {Path(root)}
-    assert batch.names_many([pattern])
+    assert names_many([pattern])
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(desk: Path) -> None:
     touch(desk, "photo[1].png", "photo1.png")
-    assert names_found("photo[1].png") == ["photo[1].png"] and not batch.names_many(["photo[1].png"])
+    assert names_found("photo[1].png") == ["photo[1].png"] and not names_many(["photo[1].png"])
 
 
 def test_results_of_earlier_runs_are_passed_over_in_folders_only(desk: Path) -> None:
     sides = ("_std.png", "_std_0.png", "_lower.png", "_upper.png", "_sample_000003.png", "_input.png", "_000007.png")
     touch(desk, "a.png", "a_denoised.png", *(f"a_denoised{side}" for side in sides), "my_denoised_picture.png")
-    found = batch.find_sources(["."], "_denoised")
+    found = find_sources(["."], "_denoised")
     assert [source.path.name for source in found.sources] == ["a.png", "my_denoised_picture.png"]
     assert found.notes == [".: 8 files passed over, named like results of an earlier run (_denoised)"]
     assert names_found("*.png") == ["a.png", "my_denoised_picture.png"]
@@ -112,7 +114,7 @@ def test_the_output_folder_is_no_input(desk: Path) -> None:
 
 def test_what_is_not_there_is_a_problem_and_the_rest_is_found(desk: Path) -> None:
     touch(desk, "a.png", "texts/b.txt")
-    found = batch.find_sources(["gone.png", "texts", "no*.png", "a.png"])
+    found = find_sources(["gone.png", "texts", "no*.png", "a.png"])
     assert [source.path.name for source in found.sources] == ["a.png"]
     assert [problem.name for problem in found.problems] == ["gone.png", "texts", "no*.png"]
 
@@ -141,19 +143,19 @@ def test_the_suffixes_are_those_of_the_image_formats() -> None:
     ],
 )
 def test_names_of_results(desk: Path, source: str, root: str, options: dict[str, Any], target: str) -> None:
-    naming = batch.name_outputs(**{"out": None, **options}, many=False, default_suffix="_denoised")
-    assert naming.target(batch.Source(Path(source), Path(root))) == Path(target)
+    naming = name_outputs(**{"out": None, **options}, many=False, default_suffix="_denoised")
+    assert naming.target(Source(Path(source), Path(root))) == Path(target)
 
 
 def test_out_is_a_folder_for_several_inputs_and_where_it_is_one(desk: Path) -> None:
     touch(desk, "file", "there/x.png")
-    assert batch.name_outputs("new", True, "_x2").folder == Path("new")
-    assert batch.name_outputs("there", False, "_x2").folder == Path("there")
-    assert batch.name_outputs("new/", False, "_x2").folder == Path("new")
-    assert batch.name_outputs("new.png", False, "_x2").file == Path("new.png")
+    assert name_outputs("new", True, "_x2").folder == Path("new")
+    assert name_outputs("there", False, "_x2").folder == Path("there")
+    assert name_outputs("new/", False, "_x2").folder == Path("new")
+    assert name_outputs("new.png", False, "_x2").file == Path("new.png")
     for out, many in (("file", True), ("new.png", True), ("new", False), ("new.xyz", False), ("", False)):
         with pytest.raises(WavdiffError, match="--out"):
-            batch.name_outputs(out, many, "_x2")
+            name_outputs(out, many, "_x2")
 
 
 @pytest.mark.parametrize(
@@ -167,14 +169,14 @@ def test_out_is_a_folder_for_several_inputs_and_where_it_is_one(desk: Path) -> N
 )
 def test_options_that_contradict_each_other(desk: Path, options: dict[str, Any], named: str) -> None:
     with pytest.raises(WavdiffError, match=named):
-        batch.name_outputs(**{"out": None, **options}, many=False, default_suffix="_x2")
+        name_outputs(**{"out": None, **options}, many=False, default_suffix="_x2")
 
 
-def plan(naming: batch.OutputNaming, *inputs: str, sides: Sequence[str] = ()) -> list[batch.Job]:
+def plan(naming: OutputNaming, *inputs: str, sides: Sequence[str] = ()) -> list[Job]:
     def outputs(target: Path) -> list[Path]:
         return [target, *(target.with_name(f"{target.stem}{side}{target.suffix}") for side in sides)]
 
-    jobs, problems = batch.plan_jobs(batch.find_sources(inputs).sources, naming, outputs)
+    jobs, problems = plan_jobs(find_sources(inputs).sources, naming, outputs)
     assert not problems
     return jobs
 
@@ -182,11 +184,11 @@ def plan(naming: batch.OutputNaming, *inputs: str, sides: Sequence[str] = ()) ->
 def test_two_inputs_with_one_output_are_refused_and_both_are_named(desk: Path) -> None:
     touch(desk, "x/a.png", "y/a.png", "a.png", "a.jpg", "b.png", "b_std.png")
     with pytest.raises(WavdiffError, match="x/a.png and y/a.png .* out/a.png"):
-        batch.check_jobs(plan(batch.OutputNaming("_d", folder=Path("out")), "x/a.png", "y/a.png"))
+        check_jobs(plan(OutputNaming("_d", folder=Path("out")), "x/a.png", "y/a.png"))
     with pytest.raises(WavdiffError, match="a.jpg and a.png .* a_d.png"):
-        batch.check_jobs(plan(batch.OutputNaming("_d", extension=".png"), "a.png", "a.jpg"))
+        check_jobs(plan(OutputNaming("_d", extension=".png"), "a.png", "a.jpg"))
     with pytest.raises(WavdiffError, match="b.png and b_std.png"):  # a side result of one is the result of the other
-        batch.check_jobs(plan(batch.OutputNaming("_d", folder=Path("out")), "b.png", "b_std.png", sides=["_std"]))
+        check_jobs(plan(OutputNaming("_d", folder=Path("out")), "b.png", "b_std.png", sides=["_std"]))
 
 
 def test_no_output_is_an_input_under_any_name(desk: Path) -> None:
@@ -196,17 +198,17 @@ def test_no_output_is_an_input_under_any_name(desk: Path) -> None:
     (desk / "door").symlink_to(desk)
     for out in ("a.png", "./sub/../a.png", "door/a.png", "soft.png", "hard.png", "b.png"):
         with pytest.raises(WavdiffError, match="is an input file"):
-            batch.check_jobs(plan(batch.OutputNaming("_d", file=Path(out)), "a.png", "b.png")[:2], overwrite=True)
+            check_jobs(plan(OutputNaming("_d", file=Path(out)), "a.png", "b.png")[:2], overwrite=True)
     with pytest.raises(WavdiffError, match="is an input file"):
-        batch.check_jobs(plan(batch.OutputNaming("_d", folder=Path("sub")), "sub"), overwrite=True)
+        check_jobs(plan(OutputNaming("_d", folder=Path("sub")), "sub"), overwrite=True)
 
 
 def test_what_stands_in_the_way_concerns_one_file(desk: Path) -> None:
     touch(desk, "a.png", "b.png", "c.png", "d.png", "out/a.png", "file")
     (desk / "out" / "b.png").symlink_to("nowhere")
     (desk / "out" / "c.png").mkdir()
-    jobs = plan(batch.OutputNaming("_d", folder=Path("out")), "a.png", "b.png", "c.png", "d.png")
-    ready, problems = batch.check_jobs(jobs)
+    jobs = plan(OutputNaming("_d", folder=Path("out")), "a.png", "b.png", "c.png", "d.png")
+    ready, problems = check_jobs(jobs)
     assert [job.name for job in ready] == ["d.png"] and [problem.name for problem in problems] == [
         "a.png",
         "b.png",
@@ -215,15 +217,15 @@ def test_what_stands_in_the_way_concerns_one_file(desk: Path) -> None:
     assert (
         "--overwrite" in problems[0].reason and "--overwrite" in problems[1].reason and "folder" in problems[2].reason
     )
-    ready, problems = batch.check_jobs(jobs, overwrite=True)
+    ready, problems = check_jobs(jobs, overwrite=True)
     assert [job.name for job in ready] == ["a.png", "b.png", "d.png"]
-    _, (problem,) = batch.check_jobs(plan(batch.OutputNaming("_d", file=Path("file/deep/x.png")), "a.png"))
+    _, (problem,) = check_jobs(plan(OutputNaming("_d", file=Path("file/deep/x.png")), "a.png"))
     assert "file is not a folder" in problem.reason
 
 
 def test_planning_writes_nothing(desk: Path) -> None:
     touch(desk, "a.png")
-    batch.check_jobs(plan(batch.OutputNaming("_d", folder=Path("new/deep")), "a.png"))
+    check_jobs(plan(OutputNaming("_d", folder=Path("new/deep")), "a.png"))
     assert list(contents(desk)) == ["a.png"] and not (desk / "new").exists()
 
 
@@ -261,6 +263,7 @@ class Restorer:
     def __init__(self) -> None:
         self.requests: list[Any] = []
         self.formats: list[str | None] = []
+        self.precisions: list[str | None] = []
         self.interrupt_at: str | None = None
 
     def planned_outputs(self, target: Path, request: Any) -> list[Path]:
@@ -271,6 +274,7 @@ class Restorer:
     ) -> Any:
         self.requests.append(request)
         self.formats.append(format)
+        self.precisions.append(os.environ.get("WAVDIFF_PRECISION"))
         text = source.read_bytes() if isinstance(source, Path) else source.read()
         progress(1, 2)
         if isinstance(source, Path) and source.name == self.interrupt_at:
@@ -315,7 +319,7 @@ class FakeCascade:
     def scales_of(self, factor: int) -> int:
         return 1
 
-    def ladder(self, name: str, **changes: object) -> None: ...
+    def schedule(self, name: str, **changes: object) -> None: ...
 
 
 @pytest.fixture
@@ -396,8 +400,8 @@ def test_trouble_with_the_machine_is_one_line(capsys: pytest.CaptureFixture[str]
     def fail(*arguments: object) -> Any:
         raise error
 
-    with batch.batch_report(1) as report:
-        assert batch.run_jobs([batch.Job(Path("a.png"), Path("b.png"))], fail, report) == {"a.png"}
+    with batch_report(1) as report:
+        assert run_jobs([Job(Path("a.png"), Path("b.png"))], fail, report) == {"a.png"}
     printed = capsys.readouterr()
     assert printed.err.startswith(f"wavdiff: {said}") and printed.err.count("\n") == 1 and printed.out == ""
 
@@ -420,6 +424,22 @@ def test_variants_are_files_of_their_own_seeds(cli: Cli, desk: Path, restorer: R
     assert [request.seed for request in restorer.requests] == [11, 12, 13]
     outcome = cli("upscale", "a.png", "--mode", "sample", "--n", 4, "--seed", 11)
     assert outcome.code == 1 and "exists" in outcome.err and "failed" not in outcome.err
+
+
+def test_a_precision_holds_for_the_command(
+    cli: Cli, desk: Path, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAVDIFF_PRECISION", "auto")
+    touch(desk, "a.png")
+    for verb in ("denoise", "upscale"):
+        assert cli(verb, "a.png", "--precision", "float32", "-o", f"{verb}.png").code == 0
+        assert cli(verb, "a.png", "-o", f"{verb}2.png").code == 0
+    assert restorer.precisions == ["float32", "auto"] * 2
+    monkeypatch.setenv("WAVDIFF_PRECISION", "double")
+    refused = cli("denoise", "a.png")
+    assert refused.code == 1 and refused.err == (
+        "wavdiff: WAVDIFF_PRECISION must be one of auto, float32, bf16, got 'double'\n"
+    )
 
 
 def test_a_dry_run_writes_nothing(cli: Cli, desk: Path, restorer: Restorer) -> None:
@@ -454,7 +474,9 @@ import signal
 import time
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from wavdiff import batch
+from wavdiff.batch.jobs import Job
+from wavdiff.batch.report import batch_report
+from wavdiff.batch.run import run_jobs
 
 def restore(job, source, target, progress):
     temporary = Path("half")
@@ -465,9 +487,9 @@ def restore(job, source, target, progress):
     finally:
         temporary.unlink()
 
-with batch.batch_report(1) as report:
+with batch_report(1) as report:
     try:
-        batch.run_jobs([batch.Job(Path("a.png"), Path("b.png"))], restore, report)
+        run_jobs([Job(Path("a.png"), Path("b.png"))], restore, report)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 """
@@ -539,7 +561,7 @@ def test_without_a_terminal_there_are_plain_lines(cli: Cli, desk: Path, restorer
 def test_a_long_picture_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    with batch.batch_report(1) as report:
+    with batch_report(1) as report:
         report.begin("a.png")
         for done in range(1, 11):
             now += 7

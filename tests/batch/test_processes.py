@@ -15,8 +15,8 @@ import pytest
 from conftest import Outcome, scene
 from PIL import Image
 
-from wavdiff import batch
 from wavdiff.batch import samples as sampling_run
+from wavdiff.batch.jobs import Job, leave_out_finished, share_jobs
 from wavdiff.images import save_image
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.processes import Processes, find_processes
@@ -116,24 +116,24 @@ def test_jobs_are_shared_by_size_each_once(tmp_path: Path) -> None:
     sizes = [5, 100, 1, 60, 50, 0, 7]
     for k, size in enumerate(sizes):
         (tmp_path / f"{k}.png").write_bytes(b"x" * size)
-    jobs = [batch.Job(tmp_path / f"{k}.png", tmp_path / "out" / f"{k}.png") for k in range(len(sizes))]
-    shares = batch.share_jobs(jobs, 2)
+    jobs = [Job(tmp_path / f"{k}.png", tmp_path / "out" / f"{k}.png") for k in range(len(sizes))]
+    shares = share_jobs(jobs, 2)
     assert sorted(job.name for share in shares for job in share) == [job.name for job in jobs]
     loads = [sum(job.source.stat().st_size for job in share if job.source) for share in shares]
     assert abs(loads[0] - loads[1]) <= 20
     assert all(share == sorted(share, key=jobs.index) for share in shares)
-    assert batch.share_jobs(jobs, 1) == [jobs] and batch.share_jobs(jobs[:1], 3) == [jobs[:1], [], []]
+    assert share_jobs(jobs, 1) == [jobs] and share_jobs(jobs[:1], 3) == [jobs[:1], [], []]
 
 
 def test_a_job_is_finished_when_all_its_outputs_are_there(tmp_path: Path) -> None:
     outputs = (tmp_path / "a.png", tmp_path / "a_std.png")
-    job = batch.Job(Path("in.png"), outputs[0], outputs)
-    stream = batch.Job(None, None)
-    assert batch.leave_out_finished([job, stream]) == [job, stream]
+    job = Job(Path("in.png"), outputs[0], outputs)
+    stream = Job(None, None)
+    assert leave_out_finished([job, stream]) == [job, stream]
     outputs[0].write_text("x")
-    assert batch.leave_out_finished([job, stream]) == [job, stream]
+    assert leave_out_finished([job, stream]) == [job, stream]
     outputs[1].write_text("x")
-    assert batch.leave_out_finished([job, stream]) == [stream]
+    assert leave_out_finished([job, stream]) == [stream]
 
 
 # --- one process that continues -------------------------------------------------------------------------------------

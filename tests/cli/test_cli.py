@@ -145,6 +145,27 @@ def test_correctors_are_recorded_and_repeated(cli: Cli, tiny_model: Path, tmp_pa
         assert refused.code == 1 and rule in refused.err and refused.err.count("\n") == 1, refused.err
 
 
+def test_a_precision_is_recorded_where_it_is_given(
+    cli: Cli, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("sample", "--model", tiny_model, "--n", 2)
+    assert cli(*common, "--precision", "float32", "--out", tmp_path / "first").code == 0
+    record = json.loads((tmp_path / "first" / "sample.json").read_text())
+    assert record["precision"] == record["draws"]["precision"] == "float32"
+    assert record["repeat"].endswith(" --precision float32")
+    assert cli(*shlex.split(record["repeat"])[1:], "--out", tmp_path / "second").code == 0
+    monkeypatch.setenv("WAVDIFF_PRECISION", "float32")
+    assert cli(*common, "--out", tmp_path / "third").code == 0
+    assert digests(tmp_path / "first") == digests(tmp_path / "second") == digests(tmp_path / "third")
+    plain = json.loads((tmp_path / "third" / "sample.json").read_text())
+    assert "precision" not in plain and "precision" not in plain["draws"] and "--precision" not in plain["repeat"]
+    # Other draws than those that are there, or perhaps other ones, are not mixed with them; "auto" is what was always.
+    for folder, options in (("first", ()), ("third", ("--precision", "float32"))):
+        refused = cli(*common, *options, "--out", tmp_path / folder)
+        assert refused.code == 1 and "drawn with precision" in refused.err and refused.err.count("\n") == 1
+    assert cli(*common, "--precision", "auto", "--out", tmp_path / "third").out.startswith("2 images (2 were there)")
+
+
 @pytest.mark.parametrize("solver", ["dpm", "sde-dpm", "heun", "euler"])
 def test_no_batch_size_changes_an_image(cli: Cli, tiny_model: Path, tmp_path: Path, solver: str) -> None:
     for size in (1, 2, 5):

@@ -357,12 +357,12 @@ def test_any_value_anywhere_in_a_configuration(path: tuple[Any, ...], value: Any
 @given(text=st.text(max_size=30) | st.sampled_from(hostile.TEXTS + hostile.SETTINGS))
 def test_any_text_as_an_option(text: str) -> None:
     from wavdiff.cli.evaluate import _factors
-    from wavdiff.cli.sample import _size, _steps
+    from wavdiff.cli.sample_texts import read_size, read_steps
 
     def override(value: str) -> Any:
         return from_mapping(hostile.TINY, [value])
 
-    for read in (noise_level, noise_levels, memory_bytes, whole_numbers, _factors, _size, _steps, override):
+    for read in (noise_level, noise_levels, memory_bytes, whole_numbers, _factors, read_size, read_steps, override):
         try:
             read(text)
         except WavdiffError as error:

@@ -37,11 +37,7 @@ class OutputNaming:
         return self.default_suffix if self.suffix is None else self.suffix
 
     def target(self, source: Source) -> Path:
-        """Where the result of `source` goes.
-
-        Raises:
-            WavdiffError: the file's name does not say a format, and no extension is given.
-        """
+        """Where the result of `source` goes; WavdiffError where neither its name nor `extension` says a format."""
         if self.file is not None:
             return self.file
         extension = self.extension or _own_extension(source.path)
@@ -53,13 +49,9 @@ class OutputNaming:
 
 @dataclass(frozen=True)
 class Job:
-    """One result to compute.
+    """One result to compute: variant `draw` of a file, or of standard input for None; into standard output for None.
 
-    Attributes:
-        source: the file, or None for standard input.
-        target: the main result, or None for standard output.
-        outputs: every file that will be written, the main result first.
-        draw: number of the variant, from 0.
+    `outputs` are all files that will be written, the main result first.
     """
 
     source: Path | None
@@ -86,9 +78,7 @@ def name_outputs(
     Args:
         out: a file for one input; a folder for any number, which for one must exist or end with a slash.
         many: whether results need a folder; see `sources.names_many`.
-        default_suffix: see `OutputNaming`.
-        suffix: behind the names of results; no path.
-        extension: a format, with or without dot.
+        default_suffix, suffix, extension: see `OutputNaming`; the extension may lack its dot.
 
     Raises:
         WavdiffError: options that contradict each other, or a format that cannot be written.
@@ -103,11 +93,9 @@ def name_outputs(
     path = Path(out)
     says_folder = path.is_dir() or out.endswith(("/", os.sep))
     says_file = path.suffix.lower() in WRITABLE_SUFFIXES and not says_folder
-    if many:
-        if says_file or (path.exists() and not path.is_dir()):
-            raise WavdiffError(f"--out must be a folder for several inputs, a folder or a pattern; {out} is a file")
-        return OutputNaming(default_suffix, suffix, chosen, folder=path)
-    if says_folder:
+    if many and (says_file or (path.exists() and not path.is_dir())):
+        raise WavdiffError(f"--out must be a folder for several inputs, a folder or a pattern; {out} is a file")
+    if many or says_folder:
         return OutputNaming(default_suffix, suffix, chosen, folder=path)
     if not says_file:
         known = ", ".join(WRITABLE_SUFFIXES)
@@ -125,16 +113,12 @@ def plan_jobs(
     planned_outputs: Callable[[Path], Sequence[Path]],
     variants: Sequence[str] = ("",),
 ) -> tuple[list[Job], list[Problem]]:
-    """One job for each file and variant.
+    """One job for each file and variant, in order, and a problem for each file whose result cannot be named.
 
     Args:
-        sources: the files.
-        naming: how results are called.
+        sources, naming: the files, and how their results are called.
         planned_outputs: all files that a run with this target writes, the target first.
         variants: what is put behind the names of the variants; one empty text where there is only one.
-
-    Returns:
-        The jobs in order, and the files for which no result can be named.
     """
     jobs, problems = [], []
     for source in sources:
@@ -150,14 +134,7 @@ def plan_jobs(
 
 
 def check_jobs(jobs: Sequence[Job], overwrite: bool = False) -> tuple[list[Job], list[Problem]]:
-    """Leave out the jobs that may not run, and refuse all where two get in each other's way.
-
-    Args:
-        jobs: the plan.
-        overwrite: whether existing results may be replaced.
-
-    Returns:
-        The jobs that may run, and a problem for each file with a job that may not.
+    """The jobs that may run, and a problem for each file with a job that may not; `overwrite` allows existing results.
 
     Raises:
         WavdiffError: an output is an input, under whatever name; or two inputs have one output.
@@ -238,15 +215,11 @@ def share_jobs(jobs: Sequence[Job], count: int) -> list[list[Job]]:
 
     Work is measured by the size of the input files. The largest come first, each into the share that is smallest so
     far; within a share the order of `jobs` is kept.
-
-    Args:
-        jobs: the jobs.
-        count: number of shares.
     """
     sizes = [_size(job) for job in jobs]
     loads = [0] * count
     shares: list[list[int]] = [[] for _ in range(count)]
-    for place in sorted(range(len(jobs)), key=lambda place: (-sizes[place], place)):
+    for place in sorted(range(len(jobs)), key=lambda place: -sizes[place]):
         smallest = loads.index(min(loads))
         shares[smallest].append(place)
         loads[smallest] += sizes[place] + 1  # empty files are work, too

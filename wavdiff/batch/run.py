@@ -6,10 +6,9 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from wavdiff.batch.jobs import Job
 from wavdiff.batch.report import BatchReport
@@ -19,17 +18,11 @@ from wavdiff.system.processes import termination_as_exit
 if TYPE_CHECKING:
     from wavdiff.restoration import RestorationResult
 
+TileProgress: TypeAlias = Callable[[int, int], None]
+Restore: TypeAlias = "Callable[[Job, Path | BinaryIO, Path | BinaryIO, TileProgress], RestorationResult]"
+"""What is done for one job: reads the source, writes the target and its side results."""
 
-TileProgress = Callable[[int, int], None]
-
-
-class Restore(Protocol):
-    """What is done for one job: `restoration.restore_file` with the settings of the command."""
-
-    def __call__(
-        self, job: Job, source: Path | BinaryIO, target: Path | BinaryIO, progress: TileProgress
-    ) -> RestorationResult:
-        """Read `source`, write `target` and its side results."""
+_BUG = "a bug in wavdiff, please report it"
 
 
 def run_jobs(jobs: Sequence[Job], restore: Restore, report: BatchReport) -> set[str]:
@@ -37,44 +30,38 @@ def run_jobs(jobs: Sequence[Job], restore: Restore, report: BatchReport) -> set[
 
     A result for standard output is completed in a temporary file first: what fails leaves standard output empty.
 
-    Args:
-        jobs: checked jobs.
-        restore: computes one result.
-        report: is told what happens.
-
     Returns:
         The names of files with a result that is missing.
 
     Raises:
         KeyboardInterrupt: as it came, after a line that says how far the batch got.
     """
+    from wavdiff.images.disk_array import temporary_file  # not before it is needed: it imports torch
+
     failed: set[str] = set()
     bugs: set[str] = set()
-    with termination_as_exit(), _temporary_file() as stdin:
+    with termination_as_exit(), temporary_file() as stdin:
         if any(job.source is None for job in jobs):
             shutil.copyfileobj(sys.stdin.buffer, stdin)
         for job in jobs:
             report.begin(f"{job.name} -> {job.target_name}")
             stdin.seek(0)
-            with _temporary_file() as stdout:
-                target = job.target or stdout
+            with temporary_file() as stdout:
                 try:
-                    result = restore(job, job.source or stdin, target, report.tiles)
+                    result = restore(job, job.source or stdin, job.target or stdout, report.tiles)
                 except KeyboardInterrupt:
                     report.say(f"wavdiff: interrupted; {report.finished} of {report.count} done")
                     raise
                 except Exception as error:
                     reason = _reason(error, job.name)
-                    if reason is None:
-                        reason = f"a bug in wavdiff, please report it: {type(error).__name__}: {error}"
-                        if reason not in bugs:
-                            traceback.print_exception(error)
+                    if reason.startswith(_BUG) and reason not in bugs:
+                        traceback.print_exception(error)
                         bugs.add(reason)
                     report.problem(job.name, reason)
                     failed.add(job.name)
-                    report.end()
                     continue
-                report.end()
+                finally:
+                    report.end()
                 for message in result.messages:
                     report.note(job.name, message)
                 if job.target is not None:
@@ -86,8 +73,8 @@ def run_jobs(jobs: Sequence[Job], restore: Restore, report: BatchReport) -> set[
     return failed
 
 
-def _reason(error: Exception, name: str) -> str | None:
-    """What the user can do something about, in one line; None for a bug."""
+def _reason(error: Exception, name: str) -> str:
+    """What the user can do something about, in one line, or that it is a bug."""
     if isinstance(error, WavdiffError):
         return str(error).removeprefix(f"{name}: ")
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
@@ -96,13 +83,4 @@ def _reason(error: Exception, name: str) -> str | None:
         where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else name
         reason = error.strerror or str(error)
         return reason if where == name else f"{where}: {reason}"
-    return None
-
-
-@contextmanager
-def _temporary_file() -> Iterator[BinaryIO]:
-    """A file on disk for a stream, which picture formats must be able to search; gone afterwards."""
-    from wavdiff.images.disk_array import temporary_file  # not before it is needed: it imports torch
-
-    with temporary_file() as file:
-        yield file
+    return f"{_BUG}: {type(error).__name__}: {error}"

@@ -27,14 +27,13 @@ from wavdiff.models.folders import file_digest, find_model
 from wavdiff.system.atomic import written_whole
 from wavdiff.system.errors import WavdiffError
 
-RECORD = "sample.json"
-SHEET = "sheet.png"
-WALK = "walk.png"
+RECORD, SHEET, WALK = "sample.json", "sheet.png", "walk.png"
+_WAY_OUT = "choose another --out or give --overwrite"
 
 
 @dataclass(frozen=True)
 class SamplingRequest:
-    """What decides the images: model, seeds, ladders, size; `batch_size` does not."""
+    """What decides the images: model, seeds, ladders, size, precision (see `computing_in`); `batch_size` does not."""
 
     model: str
     seeds: tuple[int, ...]
@@ -47,17 +46,12 @@ class SamplingRequest:
     correctors: tuple[int, int] | None = None
     ascents: tuple[Ascent, Ascent] | None = None
     lowpass_range: tuple[float, float] | Literal["model"] | None = "model"
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run has to do.
-
-    Attributes:
-        record: for sample.json, without "finished".
-        missing: seeds of the images to draw.
-        complete: whether everything is there already, so that nothing is to be written.
-    """
+    """What a run has to do: the record without "finished", the seeds to draw, and whether all is there already."""
 
     record: dict[str, Any]
     missing: tuple[int, ...]
@@ -70,14 +64,7 @@ def image_name(seed: int) -> str:
 
 
 def begin(request: SamplingRequest, cascade: WaveletCascade, out: Path, show_scales: bool, overwrite: bool) -> Plan:
-    """Look at what `out` holds, and write the record of an unfinished run if something is missing.
-
-    Args:
-        request: what to draw.
-        cascade: its model.
-        out: the folder.
-        show_scales: whether the walk is wanted.
-        overwrite: whether to draw all images again, whatever there is.
+    """Look at what `out` holds, and write the record of an unfinished run if something is missing; see `write_samples`.
 
     Raises:
         WavdiffError: `out` is a file; or it holds images of another request, or of none that is known, and `overwrite`
@@ -134,44 +121,40 @@ def read_record(out: Path) -> dict[str, Any] | None:
         return None
     except (ValueError, OSError, RecursionError) as error:
         raise WavdiffError(f"{path} exists and cannot be read ({error}); {_WAY_OUT}") from error
-    right = (
-        isinstance(record, dict) and isinstance(record.get("finished"), bool) and isinstance(record.get("draws"), dict)
-    )
-    seeds = record.get("seeds") if right else None
-    if not seeds or not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
+    kinds = {"finished": bool, "draws": dict, "seeds": list}
+    right = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+    if not right or not record["seeds"] or not all(isinstance(seed, int) for seed in record["seeds"]):
         raise WavdiffError(f"{path} exists and is of a version that did not continue runs; {_WAY_OUT}")
     return record
-
-
-_WAY_OUT = "choose another --out or give --overwrite"
 
 
 def _describe(request: SamplingRequest, cascade: WaveletCascade) -> dict[str, Any]:
     """The record without "finished"; what decides the images beside their seeds is under "draws"."""
     folder = find_model(request.model) / "cascade"
     low, detail = request.ascents or sample_schedules(cascade, request.solver, *request.steps, request.correctors)
-    limits = cascade.lowpass_range if request.lowpass_range == "model" else request.lowpass_range
     digest = file_digest(folder / "diffusion_pytorch_model.safetensors")
+    draws = {
+        "drawing": DRAWING,
+        "model": {"weights_sha256": digest, "config_sha256": file_digest(folder / "config.json")},
+        "ladders": {"lowpass": _plain(low), "details": _plain(detail)},
+        "lowpass_range": cascade.lowpass_range if request.lowpass_range == "model" else request.lowpass_range,
+        "size": request.size or cascade.image_size,
+        "stop_scale": request.stop_scale,
+        "low_seed": request.low_seed,
+    }
+    if request.precision not in (None, "auto"):
+        draws["precision"] = request.precision
     record = {
         **asdict(request),
         "model_sha256": digest,
-        "model_ladders": {
-            "lowpass": _plain(cascade.schedule("lowpass")),
-            "details": _plain(cascade.schedule("details")),
-        },
-        "draws": {
-            "drawing": DRAWING,
-            "model": {"weights_sha256": digest, "config_sha256": file_digest(folder / "config.json")},
-            "ladders": {"lowpass": _plain(low), "details": _plain(detail)},
-            "lowpass_range": limits,
-            "size": list(request.size or cascade.image_size),
-            "stop_scale": request.stop_scale,
-            "low_seed": request.low_seed,
-        },
+        "model_ladders": {name: _plain(cascade.schedule(name)) for name in ("lowpass", "details")},
+        "draws": draws,
         "device": cascade.device.type,
         "versions": {"wavdiff": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "repeat": _command(request),
     }
+    if request.precision is None:  # records of versions that had no choice have no such key
+        del record["precision"]
     plain: dict[str, Any] = json.loads(json.dumps(record))  # as it will be read: lists, no tuples
     return plain
 
@@ -217,33 +200,27 @@ def _is_whole(path: Path) -> bool:
 
 
 def _command(request: SamplingRequest) -> str:
-    parts = [f"wavdiff sample --model {shlex.quote(request.model)} --n {len(request.seeds)} --seed {request.seeds[0]}"]
-    if request.low_seed is not None:
-        parts.append(f"--low-seed {request.low_seed}")
-    if request.size is not None:
-        parts.append(f"--size {request.size[0]}x{request.size[1]}")
-    low_steps, detail_steps = request.steps
-    if low_steps is not None:
-        parts.append(f"--steps {low_steps},{detail_steps}")
-    if request.solver is not None:
-        parts.append(f"--solver {request.solver}")
-    if request.correctors is not None:
-        parts.append(f"--correctors {request.correctors[0]},{request.correctors[1]}")
-    if request.ascents is not None:
-        low, detail = request.ascents
-        steps = ["growing" if ascent.growing else "fixed" for ascent in request.ascents]
-        parts.append(
-            f"--solver ascent --beta {_numbers(low.beta, detail.beta)} --h0 {_numbers(low.h0, detail.h0)} "
-            f"--sigma-0 {_numbers(low.sigma_0, detail.sigma_0)} --sigma-l {_numbers(low.sigma_l, detail.sigma_l)} "
-            f"--step-size {steps[0]},{steps[1]}"
-        )
-    if request.lowpass_range is None:
-        parts.append("--range none")
-    elif request.lowpass_range != "model":
-        parts.append(f"--range {_numbers(*request.lowpass_range)}")
-    if request.stop_scale:
-        parts.append(f"--stop-scale {request.stop_scale}")
-    return " ".join(parts)
+    """The command line that draws the same images again, into another folder."""
+    size, low_steps, ascents, limits = request.size, request.steps[0], request.ascents, request.lowpass_range
+    given = {
+        "model": shlex.quote(request.model),
+        "n": len(request.seeds),
+        "seed": request.seeds[0],
+        "low-seed": request.low_seed,
+        "size": size and f"{size[0]}x{size[1]}",
+        "steps": None if low_steps is None else f"{low_steps},{request.steps[1]}",
+        "solver": "ascent" if ascents else request.solver,
+        "correctors": request.correctors and f"{request.correctors[0]},{request.correctors[1]}",
+        **{
+            name: ascents and _numbers(*(getattr(ascent, name.replace("-", "_")) for ascent in ascents))
+            for name in ("beta", "h0", "sigma-0", "sigma-l")
+        },
+        "step-size": ascents and ",".join("growing" if ascent.growing else "fixed" for ascent in ascents),
+        "range": None if limits == "model" else "none" if limits is None else _numbers(*limits),
+        "stop-scale": request.stop_scale or None,
+        "precision": request.precision,
+    }
+    return " ".join(["wavdiff sample", *(f"--{name} {text}" for name, text in given.items() if text is not None)])
 
 
 def _numbers(*values: float) -> str:

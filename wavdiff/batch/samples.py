@@ -19,13 +19,13 @@ from wavdiff.batch.sample_record import SHEET, WALK, Plan, SamplingRequest, begi
 from wavdiff.images import image_grid, load_image, save_image
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.sampling import sample_walk
+from wavdiff.system.devices import chosen_precision, computing_in
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.processes import Processes, join_processes, termination_as_exit
 
-SHEET_IMAGES = 400
-WALK_IMAGES = 8
-MOST_VALUES = 2**28
-"""Of the images of one batch: 1 GiB."""
+SHEET_IMAGES, WALK_IMAGES = 400, 8
+MOST_VALUES = 2**28  # of the images of one batch: 1 GiB
+
 __all__ = ["SamplingRequest", "walk_picture", "write_samples"]
 
 
@@ -52,19 +52,18 @@ def write_samples(
     With several processes each draws its share; the main process writes what there is once.
 
     Args:
-        request: what to draw.
         out: the folder, new or of an earlier run of the same request, perhaps with fewer seeds.
         show_scales: write the walk of the first images from coarse to fine.
         overwrite: draw all images again and replace what is there.
 
     Returns:
-        The number of images that were drawn, by all processes together; None in all processes but the main one.
+        The number of images that all processes together drew; None in all processes but the main one.
 
     Raises:
         WavdiffError: the folder holds images of another request and `overwrite` is off, the request does not fit the
             model, or another process has failed.
     """
-    with termination_as_exit():
+    with termination_as_exit(), computing_in(request.precision):
         processes = join_processes()
         cascade = load(request.model, processes.device)
         _check(request, cascade)
@@ -72,9 +71,7 @@ def write_samples(
         if not plan.complete:
             _draw_share(request, cascade, plan, out, processes)
         processes.gather(None)
-        if not processes.is_main:
-            return None
-        if not plan.complete:
+        if processes.is_main and not plan.complete:
             if show_scales:
                 save_image(out / WALK, walk_picture(_walk(request, cascade, request.seeds[:WALK_IMAGES])))
             height, width = request.size or cascade.image_size
@@ -82,10 +79,11 @@ def write_samples(
             shown = [load_image(out / image_name(seed)).pixels for seed in request.seeds[:most]]
             save_image(out / SHEET, image_grid(torch.stack(shown)))
             write_record(out, plan.record, finished=True)
-        return len(plan.missing)
+        return len(plan.missing) if processes.is_main else None
 
 
 def _check(request: SamplingRequest, cascade: WaveletCascade) -> None:
+    chosen_precision(cascade.device)
     if not 0 <= request.stop_scale <= cascade.levels:
         raise WavdiffError(
             f"--stop-scale must be between 0 (the image) and {cascade.levels} (the low-pass), got {request.stop_scale}"

@@ -15,19 +15,13 @@ from wavdiff.images.formats import readable_suffixes, writable_formats
 WRITABLE_SUFFIXES = tuple(writable_formats())
 READABLE_SUFFIXES = readable_suffixes()
 
-
 # What may follow the suffix in the names of results: see `restoration.planned_outputs`, and `upscale --n`.
 _SIDE_RESULT = r"(_(std|mean|lower|upper|input|sample)(_\w+)?|_\d{6,})?"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file to restore.
-
-    Attributes:
-        path: the file.
-        root: the folder that was given, or the fixed part of a pattern; the structure below it is kept.
-    """
+    """A file, and the folder that was given or the fixed part of a pattern; the structure below that is kept."""
 
     path: Path
     root: Path
@@ -35,12 +29,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why one file cannot be restored.
-
-    Attributes:
-        name: the file, or the input that led to none.
-        reason: one line, without the name.
-    """
+    """Why a file cannot be restored, or an input leads to none: its name, and one line without it."""
 
     name: str
     reason: str
@@ -48,13 +37,7 @@ class Problem:
 
 @dataclass
 class Found:
-    """What the inputs hold.
-
-    Attributes:
-        sources: sorted by path, each file once.
-        problems: inputs that do not exist or hold nothing.
-        notes: what was passed over, for the user.
-    """
+    """Files by path, each once; inputs that do not exist or hold nothing; and what was passed over, for the user."""
 
     sources: list[Source] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -81,24 +64,23 @@ def find_sources(inputs: Sequence[str], result_suffix: str = "", output_folder: 
     found = Found()
     chosen: dict[str, Source] = {}
     for text in inputs:
+        path = Path(text)
         if not text:  # an unset variable of a shell, not the current folder
             found.problems.append(Problem("''", "no such file"))
             continue
-        path, files = Path(text), None
-        root = path.parent
         if path.is_dir():
             root, files = path, _files_below(path, found)
         elif _is_pattern(text):
             root = _fixed_part(text)
             files = (Path(name) for name in glob.iglob(os.path.expanduser(text), recursive=True))
-        elif not os.path.lexists(path):
+        elif os.path.lexists(path):
+            chosen.setdefault(place_of(path), Source(path, path.parent))
+            continue
+        else:
             found.problems.append(Problem(text, "no such file"))
             continue
-        pictures = [path]
-        if files is not None:
-            inside = output_folder if output_folder is not None and not _is_same(output_folder, root) else None
-            pictures = _choose(text, files, result_suffix, inside, found)
-        for picture in pictures:
+        is_apart = output_folder is not None and os.path.realpath(output_folder) != os.path.realpath(root)
+        for picture in _choose(text, files, result_suffix, output_folder if is_apart else None, found):
             chosen.setdefault(place_of(picture), Source(picture, root))
     found.sources = sorted(chosen.values(), key=lambda source: source.path.parts)
     return found
@@ -111,10 +93,6 @@ def place_of(path: Path) -> str:
 
 def _is_pattern(text: str) -> bool:
     return glob.has_magic(text) and not os.path.lexists(text)
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _fixed_part(pattern: str) -> Path:
@@ -144,7 +122,7 @@ def _choose(
             continue
         if path.suffix.lower() not in READABLE_SUFFIXES:
             passed_over["not pictures by their suffix"] += 1
-        elif output_folder is not None and _is_below(path, output_folder):
+        elif output_folder is not None and Path(place_of(path)).is_relative_to(os.path.realpath(output_folder)):
             passed_over[f"in the output folder {output_folder}"] += 1
         elif result_suffix and is_result(path.stem):
             passed_over[f"named like results of an earlier run ({result_suffix})"] += 1
@@ -153,12 +131,8 @@ def _choose(
     for reason, count in passed_over.items():
         found.notes.append(f"{text}: {count} file{'s' if count > 1 else ''} passed over, {reason}")
     if not pictures and len(found.problems) == troubles:
-        nothing = (
-            "no file matches" if _is_pattern(text) and not passed_over else "the folder holds no picture to restore"
+        no_match = _is_pattern(text) and not passed_over
+        found.problems.append(
+            Problem(text, "no file matches" if no_match else "the folder holds no picture to restore")
         )
-        found.problems.append(Problem(text, nothing))
     return pictures
-
-
-def _is_below(path: Path, folder: Path) -> bool:
-    return Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder))

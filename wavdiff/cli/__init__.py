@@ -39,28 +39,17 @@ def _main(
         raise typer.Exit
 
 
-app.command()(train.train)
-
-
-app.command()(assemble.assemble)
-
-
-app.command("import-published")(import_published.import_published)
-
-
-app.command()(sample.sample)
-
-
-app.command()(denoise.denoise)
-
-
-app.command()(upscale.upscale)
-
-
-app.command()(evaluate.evaluate)
-
-
-app.command()(inspect.inspect)
+for _verb in (
+    train.train,
+    assemble.assemble,
+    import_published.import_published,
+    sample.sample,
+    denoise.denoise,
+    upscale.upscale,
+    evaluate.evaluate,
+    inspect.inspect,
+):
+    app.command()(_verb)
 
 
 def main(arguments: list[str] | None = None) -> Any:

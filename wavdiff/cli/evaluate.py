@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from wavdiff.cli.options import OverwriteOption, noise_levels, refuse_existing, whole_numbers
+from wavdiff.cli.options import OverwriteOption, noise_levels, refuse_existing, refuse_given, whole_numbers
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import one_line, shown
 
@@ -49,46 +49,33 @@ def evaluate(
     """
     written = ("evaluation.json", "evaluation.md", "denoising.png", "enlarging.png", "crops.html", "crops")
     refuse_existing([out / name for name in written], overwrite)
-    of_sources = {"--data": data is not None, "--data-dir": data_dir is not None, "--kid": bool(kid)}
-    of_folders = {"--crop": crop is not None, "--samples": bool(samples)}
     if folder is not None:
-        _refuse(of_sources, "is for held-out images of training data and cannot stand beside FOLDER")
+        of_sources = {"--data": data is not None, "--data-dir": data_dir is not None, "--kid": bool(kid)}
+        refuse_given(of_sources, "is for held-out images of training data and cannot stand beside FOLDER")
     else:
-        _refuse(of_folders, "needs a FOLDER of clean photographs")
+        refuse_given({"--crop": crop is not None, "--samples": bool(samples)}, "needs a FOLDER of clean photographs")
     from wavdiff.evaluation import EvaluationRequest, PhotographRequest, run_evaluation, run_photographs
     from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL
 
     default = "faces" if folder is None else DEFAULT_RESTORATION_MODEL
-    chosen = _models(model, [*(models or []), *(compare or [])], default)
-    levels, numbers = tuple(noise_levels(sigmas)), _factors(factors)
+    shared: dict[str, Any] = {
+        "models": _models(model, [*(models or []), *(compare or [])], default),
+        "sigmas": tuple(noise_levels(sigmas)),
+        "factors": _factors(factors),
+        "limit": limit,
+        "bm3d": bm3d,
+        "seed": seed,
+        "update_card": update_card,
+    }
+
+    def say(line: str) -> None:
+        typer.echo(one_line(line), err=True)
+
     if folder is not None:
-        photographs = PhotographRequest(
-            models=chosen,
-            sigmas=levels,
-            factors=numbers,
-            limit=limit,
-            crop=crop,
-            draws=samples,
-            bm3d=bm3d,
-            seed=seed,
-            shown=crops,
-            update_card=update_card,
-        )
-        text = run_photographs(folder, photographs, out, lambda line: typer.echo(one_line(line), err=True))
+        photographs = PhotographRequest(**shared, crop=crop, draws=samples, shown=crops)
+        text = run_photographs(folder, photographs, out, say)
     else:
-        request = EvaluationRequest(
-            models=chosen,
-            data=data,
-            data_dir=data_dir,
-            sigmas=levels,
-            factors=numbers,
-            limit=limit,
-            kid_samples=kid,
-            bm3d=bm3d,
-            seed=seed,
-            update_card=update_card,
-        )
-        text = run_evaluation(request, out, lambda line: typer.echo(one_line(line), err=True))
+        text = run_evaluation(EvaluationRequest(**shared, data=data, data_dir=data_dir, kid_samples=kid), out, say)
     typer.echo(text)
 
 
@@ -103,10 +90,3 @@ def _factors(text: str) -> tuple[int, ...]:
     if numbers is None:
         raise WavdiffError(f"--factors are whole numbers such as 2,4, got {shown(text)}")
     return tuple(numbers)
-
-
-def _refuse(options: dict[str, bool], why: str) -> None:
-    """Refuse options of the other kind of evaluation, rather than pass them over."""
-    wrong = next((name for name, given in options.items() if given), None)
-    if wrong:
-        raise WavdiffError(f"{wrong} {why}")

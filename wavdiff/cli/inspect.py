@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from wavdiff.cli.options import LARGEST_SEED, OverwriteOption, check_number, noise_level, refuse_existing, whole_numbers
+from wavdiff.cli.options import (
+    LARGEST_SEED,
+    OverwriteOption,
+    check_number,
+    noise_level,
+    refuse_existing,
+    refuse_given,
+    whole_numbers,
+)
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import one_line, shown
 
@@ -43,16 +51,11 @@ def inspect(
     chosen pixels were averaged with (rows of the denoiser's Jacobian), and the noise level and energy of every scale.
     """
     if image is None:
-        given = {
-            "--sigma": sigma is not None,
-            "--seed": seed is not None,
-            "--pixel": bool(pixel),
-            "--out": out is not None,
-            "--overwrite": overwrite,
-        }
-        wrong = next((name for name, is_given in given.items() if is_given), None)
-        if wrong:
-            raise WavdiffError(f"{wrong} needs an IMAGE: wavdiff inspect MODEL IMAGE {wrong}")
+        given = {"--sigma": sigma is not None, "--seed": seed is not None, "--pixel": bool(pixel)}
+        refuse_given(
+            {**given, "--out": out is not None, "--overwrite": overwrite},
+            "needs an IMAGE: wavdiff inspect MODEL IMAGE {option}",
+        )
     level = DEFAULT_SIGMA if sigma is None else noise_level(sigma)
     check_number("--seed", seed, 0, LARGEST_SEED)
     places = tuple(_place(text) for text in pixel or ())

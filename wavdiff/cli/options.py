@@ -11,21 +11,20 @@ import typer
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 
-ModelOption = Annotated[str, typer.Option("--model", help="A shipped model (photos, faces, fashion) or a folder.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output files.")]
-LEAST_MEMORY = 256 * 10**6
-MOST_MEMORY = 10**15
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(help="Of the networks: float32, bf16, or auto (bf16 where it is faster); default $WAVDIFF_PRECISION."),
+]
+
+LEAST_MEMORY, MOST_MEMORY = 256 * 10**6, 10**15
 LARGEST_SEED = 2**62
 MOST_DRAWS = 1000
 MOST_STEPS = 10_000
 
 
 def check_number(name: str, value: int | None, least: int, most: int) -> None:
-    """Refuse a whole number that is too small or so large that nothing could be done with it.
-
-    Raises:
-        WavdiffError: `value` is not within `least` and `most`.
-    """
+    """Refuse, as WavdiffError, a whole number too small, or so large that nothing could be done with it."""
     if value is not None and not least <= value <= most:
         rule = f"at least {least}" if value < least else f"at most {most}"
         raise WavdiffError(f"{name} must be {rule}, got {shown(value)}")
@@ -38,11 +37,7 @@ def whole_numbers(text: str, separator: str = ",") -> list[int] | None:
 
 
 def noise_level(text: str, name: str = "--sigma") -> float:
-    """A noise level "0.1" or "25/255", as the option `name` has it.
-
-    Raises:
-        WavdiffError: no number.
-    """
+    """A noise level "0.1" or "25/255", as the option `name` has it; WavdiffError where it is no number."""
     number, _, divisor = text.partition("/")
     try:
         return float(number) / float(divisor or 1)
@@ -56,22 +51,21 @@ def noise_levels(text: str, name: str = "--sigmas") -> list[float]:
 
 
 def refuse_existing(paths: list[Path], overwrite: bool) -> None:
-    """Stop before any work where a file is in the way.
-
-    Raises:
-        WavdiffError: one of `paths` exists and `overwrite` is not given.
-    """
+    """Stop before any work where a file is in the way: WavdiffError, unless `overwrite` is given."""
     taken = [path for path in paths if path.exists()]
     if taken and not overwrite:
         raise WavdiffError(f"{taken[0]} exists; choose another --out or give --overwrite")
 
 
-def memory_bytes(text: str) -> int:
-    """An amount of memory: "500MB" and "1GB" count in thousands, "2GiB" in 1024s, a plain number is bytes.
+def refuse_given(options: dict[str, bool], why: str) -> None:
+    """Refuse an option that was given and has no effect, rather than pass it over; `why` may hold its {option}."""
+    for option, is_given in options.items():
+        if is_given:
+            raise WavdiffError(f"{option} {why.replace('{option}', option)}")
 
-    Raises:
-        WavdiffError: no amount, or less than 256 MB.
-    """
+
+def memory_bytes(text: str) -> int:
+    """Bytes of at least 256 MB: "500MB" and "1GB" count in thousands, "2GiB" in 1024s, a plain number is bytes."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt]?)(i?)b?)\s*", text, re.IGNORECASE)
     if match is None or (match[3] and not match[2]):
         raise WavdiffError(f"--memory is an amount such as 500MB, 1GB or 2GiB, got {shown(text)}")

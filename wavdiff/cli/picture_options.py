@@ -1,111 +1,177 @@
-"""`wavdiff denoise` and `wavdiff upscale`: pictures that exist, made better.
-
-Both say what shall be done with one picture as a `RestorationRequest`; what is read and written, for one file or
-thousands, is the same for both and lies in `cli.files`.
-"""
+"""What `wavdiff denoise` and `wavdiff upscale` share: their options on files, the model and draws, and what follows."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from wavdiff.cli.options import LARGEST_SEED, MOST_DRAWS, MOST_STEPS, check_number
+from wavdiff.batch.pictures import FileOptions, PictureBatch, find_files
+from wavdiff.cli.options import LARGEST_SEED, MOST_DRAWS, MOST_STEPS, PrecisionOption, check_number, memory_bytes
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 
-InputsArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="INPUT",
-        show_default=False,
-        help="Files, folders (with all below), patterns in quotes such as 'in/**/*.png', or - for standard input. "
-        "They are not changed.",
-    ),
-]
-OutOption = Annotated[
-    str | None,
-    typer.Option(
-        "--out",
-        "-o",
-        metavar="FILE|DIR",
-        help="For one input a file, or - for standard output; for more a folder, in which names and structure are "
-        "kept. Default: beside the input, with the suffix.",
-    ),
-]
-ExtOption = Annotated[
-    str | None, typer.Option("--ext", metavar="png", help="Format of the results; default the input's own.")
-]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing results; inputs never.")]
-SkipOption = Annotated[
-    bool,
-    typer.Option(
-        "--skip-existing",
-        help="To continue a run: leave out the inputs whose results all exist. What has only a part of them is made "
-        "again.",
-    ),
-]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be written, with sizes, and write nothing.")
-]
-ModelOption = Annotated[
-    str | None, typer.Option("--model", help="A shipped model or a model folder; default photos.", show_default=False)
-]
-MemoryOption = Annotated[
-    str,
-    typer.Option(
-        "--memory",
-        metavar="SIZE",
-        help="Working memory, such as 500MB or 2GiB; changes no result but the rounding of draws.",
-    ),
-]
-SamplesOption = Annotated[
-    int,
-    typer.Option("--samples", metavar="N", help="N posterior draws, their mean, and maps of their standard deviation."),
-]
-IntervalOption = Annotated[
-    float | None,
-    typer.Option("--interval", metavar="0.9", help="With --samples: images of the bounds that hold so much."),
-]
-SolverOption = Annotated[
-    str | None, typer.Option("--solver", help="Of draws: dpm, sde-dpm, heun or euler; default the model's.")
-]
-StepsOption = Annotated[int | None, typer.Option("--steps", help="Of draws: rungs of the ladder; default the model's.")]
-ColourOption = Annotated[
-    str, typer.Option("--colour", help="How a gray model takes an RGB picture: channels (apart) or luma.")
-]
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """The options as they are given; `picture_command` makes options of its fields."""
+
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT",
+            show_default=False,
+            help="Files, folders (with all below), patterns in quotes such as 'in/**/*.png', or - for standard input. "
+            "They are not changed.",
+        ),
+    ]
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE|DIR",
+            help="For one input a file, or - for standard output; for more a folder, in which names and structure are "
+            "kept. Default: beside the input, with the suffix.",
+        ),
+    ] = None
+    suffix: str | None = None
+    ext: Annotated[str | None, typer.Option(metavar="png", help="Format of the results; default the input's own.")] = (
+        None
+    )
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing results; inputs never.")] = False
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing",
+            help="To continue a run: leave out the inputs whose results all exist. What has only a part of them is "
+            "made again.",
+        ),
+    ] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be written, with sizes, and write nothing.")
+    ] = False
+    model: Annotated[
+        str | None, typer.Option(help="A shipped model or a model folder; default photos.", show_default=False)
+    ] = None
+    memory: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            help="Working memory, such as 500MB or 2GiB; changes no result but the rounding of draws.",
+        ),
+    ] = "1GB"
+    precision: PrecisionOption = None
+    samples: Annotated[
+        int, typer.Option(metavar="N", help="N posterior draws, their mean, and maps of their standard deviation.")
+    ] = 0
+    interval: Annotated[
+        float | None, typer.Option(metavar="0.9", help="With --samples: images of the bounds that hold so much.")
+    ] = None
+    seed: int = 0
+    solver: Annotated[str | None, typer.Option(help="Of draws: dpm, sde-dpm, heun or euler; default the model's.")] = (
+        None
+    )
+    steps: Annotated[int | None, typer.Option(help="Of draws: rungs of the ladder; default the model's.")] = None
+    colour: Annotated[str, typer.Option(help="How a gray model takes an RGB picture: channels (apart) or luma.")] = (
+        "channels"
+    )
+
+    def check_draws(self, draws_one: bool, flag: str) -> None:
+        """Refuse, as WavdiffError, options of draws out of range or without effect.
+
+        Args:
+            draws_one, flag: whether the result itself is a draw, and the option that says so.
+        """
+        samples, interval = self.samples, self.interval
+        if samples < 0 or samples == 1:
+            raise WavdiffError(f"--samples must be at least 2 (for one draw give {flag}), got {shown(samples)}")
+        if interval is not None:
+            if not 0 < interval < 1:
+                hint = f"; did you mean {interval / 100:g}?" if 1 < interval < 100 else ""
+                raise WavdiffError(f"--interval must lie between 0 and 1, such as 0.9, got {interval:g}{hint}")
+            if not samples:
+                raise WavdiffError(f"--interval {interval:g} needs draws: give --samples, such as --samples 16")
+        check_number("--samples", samples, 0, MOST_DRAWS)
+        check_number("--seed", self.seed, 0, LARGEST_SEED)
+        check_number("--steps", self.steps, 1, MOST_STEPS)
+        for name, value in (("--steps", self.steps), ("--solver", self.solver)):
+            if value is not None and not samples and not draws_one:
+                raise WavdiffError(f"{name} is for draws: give {flag} or --samples, got {name} {value} alone")
+
+    def restore(
+        self,
+        verb: Literal["denoise", "upscale"],
+        default_suffix: str,
+        draws_one: bool,
+        draw_flag: str,
+        own: dict[str, Any],
+        variants: int = 1,
+    ) -> None:
+        """Do what is asked with every input.
+
+        Args:
+            verb, own: of the `RestorationRequest`: which it is, and what its own options say.
+            default_suffix: behind the names of results beside their inputs.
+            draws_one, draw_flag: see `check_draws`.
+            variants: results for each picture.
+
+        Raises:
+            typer.Exit: status 1, where a file failed.
+        """
+        self.check_draws(draws_one, draw_flag)
+        memory = memory_bytes(self.memory)
+        where = (self.inputs, self.out, self.suffix, self.ext, self.overwrite, self.skip_existing, self.dry_run)
+        options = FileOptions(*where, self.model, self.precision)
+        found, naming = find_files(options, default_suffix)
+        from wavdiff.restoration import RestorationRequest
+
+        if self.colour not in ("channels", "luma"):
+            raise WavdiffError(f"--colour must be channels or luma, got {shown(self.colour)}")
+        request = RestorationRequest(
+            verb,
+            mode="sample" if draws_one else "mean",
+            samples=self.samples,
+            interval=self.interval,
+            seed=self.seed,
+            solver=self.solver,
+            steps=self.steps,
+            memory_bytes=memory,
+            colour="luma" if self.colour == "luma" else "channels",
+            **own,
+        )
+        if PictureBatch(options, found, naming, request, variants).run():
+            raise typer.Exit(1)
 
 
-def _colour(text: str) -> Literal["channels", "luma"]:
-    if text not in ("channels", "luma"):
-        raise WavdiffError(f"--colour must be channels or luma, got {shown(text)}")
-    return "luma" if text == "luma" else "channels"
-
-
-def check_draws(
-    samples: int, interval: float | None, draws_one: bool, seed: int, solver: str | None, steps: int | None, flag: str
-) -> None:
-    """Check the options of posterior draws together.
+def picture_command(suffix_help: str, seed_help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """`verb(pictures, ...)` as a command whose options are the verb's own and then the fields of `PictureOptions`.
 
     Args:
-        samples, interval, seed, solver, steps: the options.
-        draws_one: whether the result itself is a draw.
-        flag: the option that says so.
-
-    Raises:
-        WavdiffError: a value out of range, or an option without effect.
+        suffix_help, seed_help: of --suffix and --seed, which the verbs explain each in its way.
     """
-    if samples < 0 or samples == 1:
-        raise WavdiffError(f"--samples must be at least 2 (for one draw give {flag}), got {shown(samples)}")
-    if interval is not None:
-        if not 0 < interval < 1:
-            hint = f"; did you mean {interval / 100:g}?" if 1 < interval < 100 else ""
-            raise WavdiffError(f"--interval must lie between 0 and 1, such as 0.9, got {interval:g}{hint}")
-        if not samples:
-            raise WavdiffError(f"--interval {interval:g} needs draws: give --samples, such as --samples 16")
-    check_number("--samples", samples, 0, MOST_DRAWS)
-    check_number("--seed", seed, 0, LARGEST_SEED)
-    check_number("--steps", steps, 1, MOST_STEPS)
-    for name, value in (("--steps", steps), ("--solver", solver)):
-        if value is not None and not samples and not draws_one:
-            raise WavdiffError(f"{name} is for draws: give {flag} or --samples, got {name} {value} alone")
+    hints = get_type_hints(PictureOptions, include_extras=True)
+    hints["suffix"] = Annotated[str | None, typer.Option(metavar="TEXT", help=suffix_help)]
+    hints["seed"] = Annotated[int, typer.Option(help=seed_help)]
+    shared = [
+        parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in inspect.signature(PictureOptions).parameters.items()
+    ]
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        _, *own = inspect.signature(verb, eval_str=True).parameters.values()
+
+        @functools.wraps(verb)
+        def command(**given: Any) -> None:
+            verb(PictureOptions(**{option.name: given.pop(option.name) for option in shared}), **given)
+
+        typed: Any = command  # Typer reads both
+        typed.__signature__ = inspect.Signature([*own, *shared])
+        typed.__annotations__ = {option.name: option.annotation for option in (*own, *shared)}
+        return command
+
+    return decorate

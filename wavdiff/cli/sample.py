@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
-from wavdiff.cli.options import LARGEST_SEED, MOST_STEPS, ModelOption, check_number, noise_level, whole_numbers
+from wavdiff.cli.options import LARGEST_SEED, PrecisionOption, check_number
+from wavdiff.cli.sample_texts import read_ascents, read_correctors, read_range, read_size, read_steps
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 
-if TYPE_CHECKING:
-    from wavdiff.models.cascade.ascent import Ascent
-
-
 MOST_IMAGES = 10**6
-LARGEST_SIDE = 4096
 
 
 def sample(
     n: Annotated[int, typer.Option("--n", help="Number of images.")] = 64,
     seed: Annotated[int, typer.Option(help="Image k is drawn from SEED + k.")] = 0,
-    model: ModelOption = "faces",
+    model: Annotated[str, typer.Option(help="A shipped model (photos, faces, fashion) or a folder.")] = "faces",
     out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("samples"),
     steps: Annotated[
         str | None, typer.Option(help="Rungs of the ladders: one number, or LOW,DETAILS; default the model's.")
@@ -62,6 +57,7 @@ def sample(
     show_scales: Annotated[bool, typer.Option("--show-scales", help="Write the walk from coarse to fine.")] = False,
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, default the model's.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images at once; changes no image.")] = 64,
+    precision: PrecisionOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Draw all images again and replace what is there.")
     ] = False,
@@ -78,102 +74,29 @@ def sample(
     check_number("--batch-size", batch_size, 1, MOST_IMAGES)
     check_number("--seed", seed, 0, LARGEST_SEED)
     check_number("--low-seed", low_seed, 0, LARGEST_SEED)
-    ascents = _ascents({"beta": beta, "h0": h0, "sigma_0": sigma_0, "sigma_l": sigma_l}, step_size, solver)
+    of_ascents = {"--beta": beta, "--h0": h0, "--sigma-0": sigma_0, "--sigma-l": sigma_l, "--step-size": step_size}
+    ascents = read_ascents(of_ascents, solver)
     if ascents is not None and steps is not None:
         raise WavdiffError(f"--steps: the images decide the steps of --solver ascent, got {shown(steps)}")
-    corrected = _correctors(correctors)
+    corrected = read_correctors(correctors)
     if ascents is not None and corrected is not None:
         raise WavdiffError(f"--correctors are for ladders, not for --solver ascent, got {shown(correctors)}")
     request = SamplingRequest(
         model=model,
         seeds=tuple(range(seed, seed + n)),
         low_seed=low_seed,
-        size=_size(size),
-        steps=_steps(steps),
+        size=read_size(size),
+        steps=read_steps(steps) or (None, None),
         solver=None if ascents else solver,
         correctors=corrected,
         ascents=ascents,
-        lowpass_range=_range(lowpass_range),
+        lowpass_range=read_range(lowpass_range),
         stop_scale=stop_scale,
         batch_size=batch_size,
+        precision=precision,
     )
     keep_freed_memory()
     drawn = write_samples(request, out, show_scales=show_scales, overwrite=overwrite)
     if drawn is not None:
         before = f" ({n - drawn} were there)" if drawn < n else ""
         typer.echo(f"{n} images{before}, {out / 'sheet.png'} and {out / 'sample.json'}")
-
-
-def _steps(text: str | None) -> tuple[int | None, int | None]:
-    if text is None:
-        return None, None
-    numbers = whole_numbers(text)
-    if not numbers or len(numbers) > 2 or min(numbers) < 1:
-        raise WavdiffError(f"--steps is a number of at least 1, or two as in 24,10, got {shown(text)}")
-    check_number("--steps", max(numbers), 1, MOST_STEPS)
-    return numbers[0], numbers[-1]
-
-
-def _ascents(numbers: dict[str, str | None], step_size: str | None, solver: str | None) -> tuple[Ascent, Ascent] | None:
-    """(low-pass, details) of `--solver ascent`, or None for another solver."""
-    from wavdiff.models.cascade.ascent import DETAIL_ASCENT, LOWPASS_ASCENT
-
-    given: dict[str, list[Any]] = {}
-    for name, text in numbers.items():
-        option = f"--{name.replace('_', '-')}"
-        if text is not None:
-            given[name] = _pair(option, [noise_level(part, option) for part in text.split(",")], text)
-    if step_size is not None:
-        words = step_size.split(",")
-        if not all(word in ("fixed", "growing") for word in words):
-            raise WavdiffError(f"--step-size is fixed or growing, got {shown(step_size)}")
-        given["growing"] = _pair("--step-size", [word == "growing" for word in words], step_size)
-    if solver != "ascent":
-        if given:
-            name = next(iter(given)).replace("_", "-").replace("growing", "step-size")
-            raise WavdiffError(f"--{name} is for --solver ascent, got --solver {solver or '(the model’s)'}")
-        return None
-    low, details = ({name: pair[place] for name, pair in given.items()} for place in (0, 1))
-    try:
-        return replace(LOWPASS_ASCENT, **low), replace(DETAIL_ASCENT, **details)
-    except WavdiffError as error:
-        raise WavdiffError(f"--solver ascent: {error}") from error
-
-
-def _pair(option: str, values: list[Any], text: str) -> list[Any]:
-    if len(values) > 2:
-        raise WavdiffError(f"{option} is one value, or LOW,DETAILS, got {shown(text)}")
-    return [values[0], values[-1]]
-
-
-def _range(text: str | None) -> tuple[float, float] | Literal["model"] | None:
-    from wavdiff.models.cascade.verbs import check_range
-
-    if text is None:
-        return "model"
-    if text.strip().lower() == "none":
-        return None
-    limits = [noise_level(part, "--range") for part in text.split(",")]
-    check_range(limits, "--range")
-    return limits[0], limits[1]
-
-
-def _correctors(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    numbers = whole_numbers(text)
-    if not numbers or len(numbers) > 2:
-        raise WavdiffError(f"--correctors is a number of at least 0, or two as in 3,0, got {shown(text)}")
-    check_number("--correctors", max(numbers), 0, MOST_STEPS)
-    return numbers[0], numbers[-1]
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    sides = whole_numbers(text.lower(), "x")
-    if not sides or len(sides) > 2 or min(sides) < 1:
-        raise WavdiffError(f"--size is HEIGHTxWIDTH, such as 64x64, got {shown(text)}")
-    if max(sides) > LARGEST_SIDE:
-        raise WavdiffError(f"--size: a side has at most {LARGEST_SIDE} pixels, got {shown(text)}")
-    return sides[0], sides[-1]

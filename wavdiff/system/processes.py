@@ -26,11 +26,9 @@ from wavdiff.system.errors import WavdiffError
 if TYPE_CHECKING:
     import torch
 
-
 T = TypeVar("T")
-LONGEST_WAIT = timedelta(days=1)
-"""How long a process with little to do waits for the others."""
 
+LONGEST_WAIT = timedelta(days=1)  # of a process with little to do for the others
 
 # Number of the process, number of processes, number on its machine, and processes on its machine where that is said.
 # srun's own are those of the job step: SLURM_NTASKS is also set in a batch script, of which there is only one.
@@ -40,13 +38,7 @@ _SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that a launcher started.
-
-    Attributes:
-        index: number of this process, from 0.
-        count: number of processes.
-        local_index: number of this process on its machine.
-    """
+    """This process among those that a launcher started: its number from 0, of how many, and that on its machine."""
 
     index: int = 0
     count: int = 1
@@ -86,15 +78,12 @@ class Processes:
         from accelerate.utils import broadcast_object_list
 
         box: list[Any] = [None, False]
-        if self.is_main:
-            try:
+        try:
+            if self.is_main:
                 box = [decide(), True]
-            except BaseException:
-                with _others_reached():
-                    broadcast_object_list([None, False])
-                raise
-        with _others_reached():
-            broadcast_object_list(box)
+        finally:  # the others wait for it, also where `decide` failed
+            with _others_reached():
+                broadcast_object_list(box)
         if not box[1]:
             raise SystemExit(1)
         result: T = box[0]
@@ -131,10 +120,7 @@ def join_processes() -> Processes:
 
 
 def find_processes(environment: MutableMapping[str, str] | None = None) -> Processes:
-    """This process among the others, by the variables of the launcher; quick.
-
-    Args:
-        environment: variables; default the program's own.
+    """This process among the others, by the launcher's variables (`environment`, or the program's own); quick.
 
     Raises:
         WavdiffError: variables that are no numbers or contradict each other.

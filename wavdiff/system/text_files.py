@@ -10,8 +10,7 @@ from typing import Any
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import one_line
 
-LONGEST_TEXT = 1_000_000
-"""Bytes of the longest configuration that is read; those of this package have some thousands."""
+LONGEST_TEXT = 1_000_000  # bytes; the configurations of this package have some thousands
 
 
 def read_text(path: Path, longest: int = LONGEST_TEXT) -> str:
