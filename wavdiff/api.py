@@ -22,7 +22,8 @@ from wavdiff.images.in_memory import as_planes
 from wavdiff.images.rectangle import Rectangle
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.sampling import sample_walk
-from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL, load_cascade
+from wavdiff.models.cascade.saved import load_cascade
+from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL
 from wavdiff.restoration.channels import MemorySource
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.restorer import Restorer

@@ -28,7 +28,8 @@ from torch import Tensor
 
 from wavdiff import api
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL, load_cascade
+from wavdiff.models.cascade.saved import load_cascade
+from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL
 from wavdiff.system.errors import WavdiffError
 
 try:

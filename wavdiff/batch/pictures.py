@@ -193,7 +193,8 @@ class PictureBatch:
 
     def _load(self, processes: Processes) -> WaveletCascade:
         """The model, after a check that it and the device can do what is asked."""
-        from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL, load_cascade
+        from wavdiff.models.cascade.saved import load_cascade
+        from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL
 
         chosen_precision(processes.device)
         cascade = load_cascade(self.options.model or DEFAULT_RESTORATION_MODEL, processes.device)

@@ -60,7 +60,7 @@ def inspect(
     check_number("--seed", seed, 0, LARGEST_SEED)
     places = tuple(_place(text) for text in pixel or ())
     from wavdiff.evaluation.inspection import InspectionRequest, describe, inspect_file, planned_files, write_inspection
-    from wavdiff.models.folders import load_cascade
+    from wavdiff.models.cascade.saved import load_cascade
 
     request = InspectionRequest(sigma=level, seed=seed or 0, places=places)
     folder = out or DEFAULT_OUT

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from wavdiff.data import Images
-from wavdiff.models import folders
 from wavdiff.models.cascade.config import CascadeConfig
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.networks import network_class
 from wavdiff.models.cascade.noise import NoiseDistribution
+from wavdiff.models.cascade.saved import save_model
 from wavdiff.models.cascade.training.noisy_examples import NoisyExamples, TrainingBatch
 from wavdiff.models.cascade.training.objective import CascadeObjective
 from wavdiff.models.cascade.training.standardisation import (
@@ -134,7 +134,7 @@ class CascadeFamily(Family[CascadeConfig, WaveletCascade]):
 
     def save(self, model: WaveletCascade, folder: Path, card: str, configuration: str | None = None) -> None:
         """In diffusers' layout."""
-        folders.save_model(model, folder, card, configuration)
+        save_model(model, folder, card, configuration)
 
     def measured_by(self, model: str) -> dict[str, Any]:
         """The networks of a trained cascade are only right with its own rms values."""

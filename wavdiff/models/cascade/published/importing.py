@@ -8,6 +8,8 @@ from typing import Any
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.networks import BiasFreeNetwork
 from wavdiff.models.cascade.published.release import REPOSITORY, Release, find_release, read_network
+from wavdiff.models.cascade.saved import save_model
+from wavdiff.models.folders import refuse_folder, weights_digest, write_model
 from wavdiff.system.errors import WavdiffError
 
 LOWPASS_STD = 0.5
@@ -62,8 +64,6 @@ def _settings(network: BiasFreeNetwork) -> dict[str, Any]:
 
 def release_card(release: Release, cascade: WaveletCascade) -> str:
     """The model card of an imported release."""
-    from wavdiff.models.folders import weights_digest
-
     height, width = release.image_size
     rows = "\n".join(
         f"| {name} | {path.name} | "
@@ -126,12 +126,11 @@ def import_release(
     Raises:
         WavdiffError: see `find_release` and `read_network`; or a folder is in the way.
     """
-    from wavdiff.models.folders import refuse_folder, write_model
-
     refuse_folder(out, overwrite)
     release = find_release(folder, receptive_field)
     if out.resolve() == folder.resolve() or out.resolve() in folder.resolve().parents:
         raise WavdiffError(f"--out {out} holds the release; choose another folder")
     cascade = load_release(release)
-    write_model(cascade, out.resolve(), release_card(release, cascade), {"trained": {}, "data": {"name": "celeba"}})
+    record = {"trained": {}, "data": {"name": "celeba"}}
+    write_model(cascade, out.resolve(), release_card(release, cascade), record, None, save_model)
     return cascade

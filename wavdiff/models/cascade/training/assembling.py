@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.saved import load_cascade, save_model
 from wavdiff.models.cascade.training.growth import start_from
-from wavdiff.models.folders import TRAINING_RECORD, find_model, load_cascade, refuse_folder, weights_digest, write_model
+from wavdiff.models.folders import TRAINING_RECORD, find_model, refuse_folder, weights_digest, write_model
 from wavdiff.system.errors import WavdiffError
 
 EQUAL_SETTINGS = ("wavelet", "channels", "image_size", "conditioning_augmentation")
@@ -130,7 +131,7 @@ sha256 of the weights (safetensors serialisation of the sorted tensors): `{weigh
         "trained": {name: owner.trained.get(name, 0) for name, owner in owners.items()} if known else {},
         "data": next((part.data for part in parts if part.data), {}),
     }
-    write_model(model, out, card, record)
+    write_model(model, out, card, record, None, save_model)
     return taken
 
 

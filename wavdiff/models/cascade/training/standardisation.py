@@ -13,8 +13,8 @@ from wavdiff.data.protocols import EncodedImage
 from wavdiff.models import wavelets
 from wavdiff.models.cascade.config import CascadeConfig
 from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.models.cascade.training.growth import start_from
-from wavdiff.models.folders import load_cascade
 from wavdiff.system.errors import WavdiffError
 
 STANDARDISE_IMAGES = 2000

@@ -1,0 +1,175 @@
+"""A cascade on disk, in diffusers' layout, which may be anybody's: everything is checked before a network is made.
+
+A model folder has `model_index.json`, `cascade/config.json`, `cascade/diffusion_pytorch_model.safetensors`,
+`scheduler/scheduler_config.json`, and a model card in `README.md`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from wavdiff.models.cascade.config import MOST_LEVELS, MOST_PARAMETERS, model_from_mapping
+from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.networks import network_class
+from wavdiff.models.cascade.verbs import check_range
+from wavdiff.models.folders import find_model
+from wavdiff.models.wavelets import check_wavelet
+from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import shown
+from wavdiff.system.text_files import parse_json, read_text
+
+WEIGHT_TYPES = ("F32", "F16", "BF16")
+
+
+def load_cascade(model: str | Path = "faces", device: str | torch.device = "cpu") -> WaveletCascade:
+    """A cascade ready to use, by the name of a shipped model or by its folder.
+
+    Args:
+        model: "faces", "fashion" ..., a model folder, or the output folder of a training run.
+        device: where to put it.
+
+    Returns:
+        The cascade in evaluation mode, channels_last.
+
+    Raises:
+        WavdiffError: missing, incomplete or damaged model; names the file.
+    """
+    path = find_model(model) / "cascade"
+    weights = path / "diffusion_pytorch_model.safetensors"
+    if not weights.is_file():
+        raise WavdiffError(f"--model {model}: {weights.name} is missing in {path}")
+    try:
+        settings = parse_json(read_text(path / "config.json"))
+        check_settings(settings)
+    except WavdiffError as error:
+        raise WavdiffError(f"--model {model}: {path / 'config.json'} {error}") from error
+    place = weights
+    try:
+        _check_weights(weights)
+        place = path
+        cascade, report = WaveletCascade.from_pretrained(
+            path,
+            use_safetensors=True,
+            torch_dtype=torch.float32,
+            local_files_only=True,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
+        )
+    except WavdiffError as error:
+        raise WavdiffError(f"--model {model}: {weights} {error}") from error
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise WavdiffError(f"--model {model}: damaged model in {place} ({reason})") from error
+    wrong = [*report["missing_keys"], *report["unexpected_keys"], *(str(k) for k in report["mismatched_keys"])]
+    if wrong:
+        raise WavdiffError(f"--model {model}: weights do not fit the configuration in {path}: {wrong[0]}")
+    for name, tensor in cascade.state_dict().items():
+        if not bool(tensor.isfinite().all()):
+            raise WavdiffError(f"--model {model}: weights in {weights} are not finite")
+        if name.endswith(".running_sd") and not bool((tensor > 0).all()):
+            raise WavdiffError(f"--model {model}: {name} in {weights} must be positive, got {float(tensor.min()):g}")
+    result: WaveletCascade = cascade.to(device=device, memory_format=torch.channels_last).eval()
+    return result
+
+
+def _check_weights(path: Path) -> None:
+    """Check the head of a file of weights: how its tensors are stored, and how many numbers they hold."""
+    index = path.with_name(path.name + ".index.json")
+    if index.exists():
+        raise WavdiffError(f"must be the only file of weights; {index.name} names others")
+    total = 0
+    with safe_open(path, framework="pt") as file:
+        names: list[str] = list(file.keys())
+        for name in names:
+            part = file.get_slice(name)
+            if part.get_dtype() not in WEIGHT_TYPES:
+                raise WavdiffError(f"{name} must be of type {', '.join(WEIGHT_TYPES)}, got {part.get_dtype()}")
+            total += math.prod(part.get_shape())
+    if total > MOST_PARAMETERS:
+        raise WavdiffError(f"must hold at most {MOST_PARAMETERS} parameters, got {total}")
+
+
+def save_model(cascade: WaveletCascade, folder: Path, card: str, configuration: str | None = None) -> None:
+    """Write a model folder in diffusers' layout, with its card and the YAML of its training run.
+
+    The cascade's folder is complete before `model_index.json` appears.
+    """
+    from diffusers import EDMDPMSolverMultistepScheduler
+
+    folder.mkdir(parents=True, exist_ok=True)
+    scheduler: Any = EDMDPMSolverMultistepScheduler(sigma_data=1.0)
+    cascade.save_pretrained(folder / "cascade", safe_serialization=True)
+    scheduler.save_pretrained(folder / "scheduler")
+    import diffusers
+
+    index = {
+        "_class_name": "WaveletCascadePipeline",
+        "_diffusers_version": diffusers.__version__,
+        # The module, as `save_pretrained` writes it: diffusers looks there for the base class that tells how to load.
+        "cascade": ["wavdiff.cascade", "WaveletCascade"],
+        "scheduler": ["diffusers", "EDMDPMSolverMultistepScheduler"],
+    }
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    if configuration is not None:
+        (folder / "training.yaml").write_text(configuration, encoding="utf-8")
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def check_settings(settings: Any) -> None:
+    """Check what `cascade/config.json` says before any network is made: types, ranges, and how large it would be."""
+    if not isinstance(settings, dict):
+        raise WavdiffError("does not hold the settings of a cascade")
+    known = inspect.signature(WaveletCascade.__init__).parameters
+    given = {name: value for name, value in settings.items() if not name.startswith("_")}
+    for name in given:
+        if name not in known:
+            raise WavdiffError(f"a cascade has no setting {shown(name)}")
+    for name, parameter in known.items():
+        if name != "self" and parameter.default is parameter.empty and name not in given:
+            raise WavdiffError(f"the setting {name} is missing")
+    kind = settings.get("_class_name", "WaveletCascade")
+    if kind != "WaveletCascade":
+        raise WavdiffError(f"_class_name must be 'WaveletCascade', got {shown(kind)}")
+    networks, stds = given["detail_networks"], given["detail_stds"]
+    if not isinstance(networks, list) or not isinstance(stds, list) or not len(networks) == len(stds) <= MOST_LEVELS:
+        raise WavdiffError(f"detail_networks and detail_stds must be equally long lists, of at most {MOST_LEVELS}")
+    for name, value in (("lowpass_std", given["lowpass_std"]), *(("detail_stds", value) for value in stds)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+            raise WavdiffError(f"{name} must be a positive number, got {shown(value)}")
+    check_range(given.get("lowpass_range"), "lowpass_range")
+    complete = [_complete(network) for network in (given["lowpass_network"], *networks)]
+    mapping = {
+        **{name: given[name] for name in ("image_size", "channels", "wavelet")},
+        "conditioning_augmentation": given.get("conditioning_augmentation", True),
+        "ladders": given.get("ladders") or {},
+        "levels": len(networks),
+        "lowpass": complete[0],
+        "scale_networks": {str(scale): network for scale, network in enumerate(complete[1:])},
+    }
+    try:
+        model_from_mapping(mapping)
+        check_wavelet(given["wavelet"])
+    except WavdiffError as error:
+        raise WavdiffError(str(error).removeprefix("configuration: ")) from error
+
+
+def _complete(network: Any) -> dict[str, Any]:
+    """The settings of a network with all its defaults; only those that its kind takes."""
+    if not isinstance(network, dict):
+        raise WavdiffError(f"a network's settings must be a mapping, got {shown(network)}")
+    kind = network.get("kind")
+    found = network_class(kind)
+    known = inspect.signature(found.__init__).parameters
+    defaults = {"kind": kind, **{name: known[name].default for name in found.settings}}
+    # Folders of version 0.1 give global networks a receptive field as well.
+    unknown = next((name for name in network if name not in (*defaults, "receptive_field")), None)
+    if unknown is not None:
+        raise WavdiffError(f"a {kind} network has no setting {shown(unknown)}")
+    return {**defaults, **network}
