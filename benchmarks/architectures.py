@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from wavdiff.models.cascade.training.standardisation import build_cascade
+from wavdiff.models.heldout_names import table_of
 from wavdiff.training.config import from_mapping, read_mapping
 from wavdiff.training.records import last_heldout
 
@@ -75,9 +76,9 @@ def main() -> None:
         cascade = build_cascade(config, 1.0, [1.0] * config.model.levels)
         record = last_heldout(out / "stats.jsonl")
         assert record is not None
-        psnr = record["heldout"]["psnr"]["0"]
+        psnr = table_of(record["heldout"], "psnr")["0"]
         seconds = json.loads((out / "stats.jsonl").read_text().splitlines()[-1])["elapsed_seconds"]
-        rows.append((name, cascade.multiply_adds_per_pixel(), [psnr[sigma][1] for sigma in SIGMAS], seconds))
+        rows.append((name, cascade.multiply_adds_per_pixel(), [psnr[sigma] for sigma in SIGMAS], seconds))
         print(f"{name}: {minutes:.1f} minutes, {psnr}", file=sys.stderr, flush=True)
     print("| variant | multiply-adds per pixel | " + " | ".join(f"{sigma}/255" for sigma in SIGMAS) + " | training |")
     print("|---" * (len(SIGMAS) + 3) + "|")

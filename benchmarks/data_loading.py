@@ -73,12 +73,11 @@ class WatchedTrainer(Trainer):
         self.waits: list[float] = []
         self.steps: list[float] = []
 
-    def _optimise(self, batches: Iterator[Any], ask: Callable[[], int]) -> tuple[StepOutcome, int]:
-        started = time.perf_counter()
-        outcome, code = super()._optimise(batches, ask)
-        self.steps.append(time.perf_counter() - started)
+    def _step(self, batches: Iterator[Any], first: int, ask: Callable[[], int]) -> StepOutcome:
+        outcome = super()._step(batches, first, ask)
+        self.steps.append(outcome.seconds)
         self.waits.append(outcome.waited)
-        return outcome, code
+        return outcome
 
 
 def measure(config: RunConfig, out: Path, batches: int) -> None:

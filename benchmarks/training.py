@@ -194,20 +194,19 @@ def timed_parts(config: str, data: str | None, keep: bool, steps: int) -> dict[s
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(from_mapping(mapping), Path(folder))
         batches = training_batches(trainer.config, trainer.train_source, start=0, stop=10**6)
-        watch(trainer.objective, "forward", "forward")
+        watch(trainer.learner.prepared, "forward", "forward")
         watch(trainer.accelerator, "backward", "backward")
         watch(trainer.accelerator, "clip_grad_norm_", "clipping")
-        watch(trainer.prepared_optimizer, "step", "optimiser")
-        for average in trainer.averages.values():
+        watch(trainer.learner.prepared_optimizer, "step", "optimiser")
+        for average in trainer.averages.of_part.values():
             watch(average, "step", "averages")
-        trainer.objective.train()
         total = 0.0
         for number in range(4 + steps):
             if number == 4:
                 seconds.clear()
                 start = time.perf_counter()
-            outcome, _ = trainer._optimise(batches, lambda: 0)
-            trainer.step += 1
+            outcome = trainer._step(batches, number, lambda: 0)
+            trainer.state.count(outcome, trainer.config.training.batch_size)
             if number >= 4:
                 seconds["data"] += outcome.waited
         total = time.perf_counter() - start

@@ -36,7 +36,7 @@ WORDS = {
     "evaluation": "numbers, reports, a look inside",
     "adapters": "our models inside other libraries",
     "api": "load, sample, denoise, upscale, train",
-    "restoration": "pictures of any size: tasks, tiles, error bars",
+    "restoration": "pictures of any size, error bars",
     "training": "the engine; knows no family",
     "models.cascade": "read top to bottom: the paper",
     "models": "families, folders of models, wavelets",

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 TileProgress: TypeAlias = Callable[[int, int], None]
 Restore: TypeAlias = "Callable[[Job, Path | BinaryIO, Path | BinaryIO, TileProgress], RestorationResult]"
 """What is done for one job: reads the source, writes the target and its side results."""
-
 _BUG = "a bug in wavdiff, please report it"
 
 

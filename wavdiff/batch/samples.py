@@ -25,7 +25,6 @@ from wavdiff.system.processes import Processes, join_processes, termination_as_e
 
 SHEET_IMAGES, WALK_IMAGES = 400, 8
 MOST_VALUES = 2**28  # of the images of one batch: 1 GiB
-
 __all__ = ["SamplingRequest", "walk_picture", "write_samples"]
 
 

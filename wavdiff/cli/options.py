@@ -16,7 +16,6 @@ PrecisionOption = Annotated[
     str | None,
     typer.Option(help="Of the networks: float32, bf16, or auto (bf16 where it is faster); default $WAVDIFF_PRECISION."),
 ]
-
 LEAST_MEMORY, MOST_MEMORY = 256 * 10**6, 10**15
 LARGEST_SEED = 2**62
 MOST_DRAWS = 1000

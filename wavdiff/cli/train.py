@@ -162,6 +162,6 @@ def _size_report(config: RunConfig) -> str:
     family = find_family(config.family)(config)
     model = family.build({})
     counts = {name: sum(weight.numel() for weight in part.parameters()) for name, part in family.parts.items()}
-    rows = [f"# {name}: {count:,} parameters{family.part_note(name)}" for name, count in counts.items()]
-    cost = family.cost(model)
-    return "\n".join([*rows, f"# total: {sum(counts.values()):,} parameters" + (f", {cost}" if cost else "")])
+    rows = [(f"{name}: {count:,} parameters", family.part_note(name)) for name, count in counts.items()]
+    rows.append((f"total: {sum(counts.values()):,} parameters", family.cost(model)))
+    return "\n".join("# " + ", ".join(filter(None, row)) for row in rows)

@@ -11,7 +11,7 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -44,33 +44,14 @@ class Loss:
     groups: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class CardNotes:
-    """A family's part of a model card.
-
-    Attributes:
-        title: what the model is called in the card's heading.
-        summary: one sentence, without its full stop.
-        library: name of the library that loads the folder, as model hubs know it.
-        tags: for model hubs.
-        images: what images the model is for.
-        heldout: Markdown of the held-out numbers; empty where there are none.
-    """
-
-    title: str
-    summary: str
-    library: str = "wavdiff"
-    tags: tuple[str, ...] = ("wavdiff",)
-    images: str = ""
-    heldout: str = ""
-
-
 class Family(ABC, Generic[ConfigT, ModelT]):
     """One family of models, with the configuration of a run.
 
     Attributes:
         Config: class of its configurations.
         noun: what messages call its models: "wavelet cascade".
+        title, summary: of model cards: "cascade", "A wavelet cascade of score networks"; default the noun.
+        library, tags: of model cards, as model hubs know them.
         parts: set by `build`, from coarse to fine: modules that are trained, averaged, clipped, skipped, scheduled and
             finished apart, named as in `Config.parts`.
         ready: set by the engine: parts whose weights can be used, trained by now or taken from another model.
@@ -78,6 +59,10 @@ class Family(ABC, Generic[ConfigT, ModelT]):
 
     Config: ClassVar[type[RunConfig]]
     noun: ClassVar[str]
+    title: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    library: ClassVar[str] = "wavdiff"
+    tags: ClassVar[tuple[str, ...]] = ("wavdiff",)
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config
@@ -152,26 +137,28 @@ class Family(ABC, Generic[ConfigT, ModelT]):
         return None
 
     def part_note(self, part: str) -> str:
-        """What to say of a part beside its number of parameters, with its comma in front."""
+        """What to say of a part beside its number of parameters, after a comma; empty: nothing."""
+        return ""
+
+    def note(self, model: ModelT) -> str:
+        """What to say of the model beside its images' size, after a semicolon; empty: nothing."""
         return ""
 
     def cost(self, model: ModelT) -> str:
         """What a use of the model costs: "12 multiply-adds per pixel"; empty: not known."""
         return ""
 
-    def card(self, model: ModelT, numbers: dict[str, float] | None) -> CardNotes:
-        """The family's part of the model card; `numbers` are the newest held-out ones."""
-        rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in (numbers or {}).items())
-        return CardNotes(
-            self.noun, f"A {self.noun}", heldout=f"| number | value |\n|---|---|\n{rows}" if numbers else ""
+    def tables(self, numbers: dict[str, float]) -> str:
+        """Held-out numbers as Markdown."""
+        return "\n".join(
+            ["| number | value |", "|---|---|", *(f"| {name} | {numbers[name]:.4f} |" for name in numbers)]
         )
 
     def save(self, model: ModelT, folder: Path, card: str, configuration: str | None = None) -> None:
         """Write the model into a new folder, so that `load_model` finds it; what `measure` said lies in its buffers."""
         folder.mkdir(parents=True)
-        save_file(
-            {name: value.contiguous() for name, value in _module(model).state_dict().items()}, folder / WEIGHTS_FILE
-        )
+        weights = cast(nn.Module, model).state_dict()
+        save_file({name: value.contiguous() for name, value in weights.items()}, folder / WEIGHTS_FILE)
         (folder / "README.md").write_text(card, encoding="utf-8")
         if configuration is not None:
             (folder / "training.yaml").write_text(configuration, encoding="utf-8")
@@ -200,12 +187,6 @@ class Family(ABC, Generic[ConfigT, ModelT]):
         raise WavdiffError(f"--base {model}: a {self.noun} takes no parts from another model")
 
 
-def _module(model: Any) -> nn.Module:
-    """The model as the module that it is; diffusers' base classes are not typed."""
-    module: nn.Module = model
-    return module
-
-
 def load_model(folder: Path) -> nn.Module:
     """A model of any family that is saved as `Family.save` does it, in evaluation mode.
 
@@ -215,7 +196,7 @@ def load_model(folder: Path) -> nn.Module:
     try:
         settings = parse_json(read_text(folder / SETTINGS_FILE))
         kind = find_family(settings.pop("family"))
-        model = _module(kind(from_fields(kind.Config, settings)).build({}))
+        model: nn.Module = kind(from_fields(kind.Config, settings)).build({})
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except (WavdiffError, OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-
 LONGEST_WAIT = timedelta(days=1)  # of a process with little to do for the others
 
 # Number of the process, number of processes, number on its machine, and processes on its machine where that is said.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
@@ -15,7 +14,6 @@ from wavdiff.system.devices import has_fast_bfloat16
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.processes import LONGEST_WAIT, find_processes
 
-T = TypeVar("T")
 LOST_CONNECTION = ("gloo", "NCCL", "onnection", "closed by peer", "timed out")
 """What torch's messages say when another process is gone."""
 
@@ -49,11 +47,6 @@ def open_accelerator(training: TrainingConfig, bf16_is_safe: bool) -> Accelerato
             f"training.batch_size {training.batch_size} is not divisible by accumulation x processes = {shares}"
         )
     return accelerator
-
-
-def from_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
-    """What `work` returns, done by the main process only; where it fails, the others end as well."""
-    return work() if accelerator.num_processes == 1 else find_processes().from_main(work)
 
 
 @contextmanager

@@ -47,28 +47,27 @@ def model_card(
     counts = {name: sum(weight.numel() for weight in part.parameters()) for name, part in family.parts.items()}
     steps = ", ".join(f"{name}: {count:,}" for name, count in state["trained"].items())
     found = last_heldout(run / "stats.jsonl", state.get("step"))
-    notes = family.card(model, found["heldout"] if found else None)
     tables = "Not measured in this run."
     if found:
         tables = (
             f"At step {found['step']:,}, on up to {config.data.heldout_limit} held-out images "
-            f"(averaged weights, seeded noise).\n\n{notes.heldout}"
+            f"(averaged weights, seeded noise).\n\n{family.tables(found['heldout'])}"
         )
     known = count_images(train)
     count = "a stream of" if known is None else f"{known:,}"
-    cost = family.cost(model)
+    (height, width), note, cost = config.image_size, family.note(model), family.cost(model)
     init = f" It began with the weights of {config.training.init}." if config.training.init else ""
     versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     return f"""---
-library_name: {notes.library}
-tags: [{", ".join(notes.tags)}]
+library_name: {family.library}
+tags: [{", ".join(family.tags)}]
 license: {_licence(train.credit + config.data.note)}
 ---
-# wavdiff {notes.title}: {config.data.name}
+# wavdiff {family.title or family.noun}: {config.data.name}
 
-{notes.summary}, trained by `wavdiff train` with the configuration below.
+{family.summary or f"A {family.noun}"}, trained by `wavdiff train` with the configuration below.
 
-- **Images:** {notes.images}
+- **Images:** {height}x{width}, {"gray" if config.channels == 1 else "RGB"}{f"; {note}" if note else ""}.
 - **Data:** {train.name}: {count} images to train on, {len(heldout):,} held out. {train.credit}
 - **Parameters:** {sum(counts.values()):,} ({", ".join(f"{name}: {count:,}" for name, count in counts.items())})\
 {f"; {cost} for one pass of all networks" if cost else ""}.

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from wavdiff.system.atomic import sync_folder
+from wavdiff.system.atomic import replace_folder, sync_folder
 from wavdiff.system.errors import WavdiffError
 
 VERSION = 2
@@ -40,7 +40,7 @@ class Checkpoint:
         weights: raw weights by name.
         averaged: averaged weights by name.
         moments: the optimiser's tensors, see `optimizer_tensors`.
-        state: step, steps by scale, images seen, seconds, and what else the trainer keeps.
+        state: step and what else `RunState.stored` gives.
     """
 
     weights: dict[str, Tensor]
@@ -125,7 +125,7 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int, 
         WavdiffError: it cannot be written; the older ones are as they were.
     """
     target = folder / f"step-{step:08d}"
-    unfinished, replaced = folder / f".unfinished-{target.name}", folder / f".replaced-{target.name}"
+    unfinished = folder / f".unfinished-{target.name}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         recover_checkpoints(folder)
@@ -140,19 +140,14 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int, 
         digests["state.json"] = _state_digest(state)
         _write_through(unfinished / "state.json", json.dumps(state, indent=1).encode())
         sync_folder(unfinished)
-        if target.exists():
-            os.replace(target, replaced)
-        os.replace(unfinished, target)
+        replace_folder(unfinished, target)
         sync_folder(folder)
     except OSError as error:
-        if replaced.exists() and not target.exists():
-            os.replace(replaced, target)
-        shutil.rmtree(unfinished, ignore_errors=True)
+        recover_checkpoints(folder)
         kept = ", ".join(path.name for path in list_checkpoints(folder)) or "none yet"
         raise WavdiffError(
             f"checkpoint {target} cannot be written ({error.strerror or error}); kept as they were: {kept}"
         ) from error
-    shutil.rmtree(replaced, ignore_errors=True)
     found = checkpoint_folders(folder)
     place = found.index(target)
     stay = {f"step-{number:08d}" for number in protected}

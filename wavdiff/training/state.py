@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from wavdiff.training.records import Recent, StepOutcome
@@ -43,18 +43,9 @@ class RunState:
         return cls(**known, recent=Recent(state.get("recent")))
 
     def stored(self, parts: list[str], measured: list[float]) -> dict[str, Any]:
-        """What a checkpoint keeps besides the step: this, the parts that are trained, and the measured numbers."""
-        return {
-            "images_seen": self.images_seen,
-            "seconds": self.seconds,
-            "trained": self.trained,
-            "scales": parts,
-            "standardisation": measured,
-            "skipped": self.skipped,
-            "skipped_in_a_row": self.skipped_in_a_row,
-            "best": self.best,
-            "recent": self.recent.state(),
-        }
+        """What a checkpoint keeps: this, the parts that are trained, and the measured numbers."""
+        known = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**known, "recent": self.recent.state(), "scales": parts, "standardisation": measured}
 
     def count(self, outcome: StepOutcome, batch_size: int) -> None:
         """Count one step for all parts that took part in it."""

@@ -131,9 +131,11 @@ class Learner:
         return outcome
 
     def _set_rates(self, state: RunState) -> dict[str, float]:
+        rate = self.training.learning_rate
+        rates = {part: rate * factor(state.trained.get(part, 0)) for part, factor in self._factors.items()}
         for group, part in zip(self.optimizer.param_groups, self.parts, strict=True):
-            group["lr"] = self.training.learning_rate * self._factors[part](state.trained.get(part, 0))
-        return {part: group["lr"] for group, part in zip(self.optimizer.param_groups, self.parts, strict=True)}
+            group["lr"] = rates[part]
+        return rates
 
     def _add(self, outcome: StepOutcome) -> None:
         """Add the losses of a micro-batch."""

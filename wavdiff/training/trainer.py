@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -24,7 +24,8 @@ from wavdiff.models.family import Family
 from wavdiff.models.heldout_names import mean_loss
 from wavdiff.models.run_config import RunConfig
 from wavdiff.system.errors import WavdiffError
-from wavdiff.training.acceleration import from_main, open_accelerator, others_alive
+from wavdiff.system.processes import find_processes
+from wavdiff.training.acceleration import open_accelerator, others_alive
 from wavdiff.training.averages import Averages
 from wavdiff.training.batches import Batch, open_data, training_batches
 from wavdiff.training.records import Recent, StepOutcome
@@ -34,7 +35,6 @@ from wavdiff.training.saving import Saver
 from wavdiff.training.step import Learner
 from wavdiff.training.stopping import StopRequest
 
-T = TypeVar("T")
 NAMED_IMAGES = 4
 """Images of a batch that a message about it names."""
 
@@ -75,13 +75,14 @@ class Trainer:
         self.stopped: int | None = None
         self.train_source, self.heldout_source = open_data(config)
         self.family: Family[Any, Any] = find_family(config.family)(config)
+        self.processes = find_processes()
         self.accelerator = open_accelerator(config.training, self.family.bf16_is_safe)
         # Before anything is written, so that a wrong configuration or wrong data leave no run behind.
         self.family.build({})
         self.parts = _known_parts(scales, config)
-        self._from_main(self._read_heldout)
+        self.processes.from_main(self._read_heldout)
         self.folder = RunFolder(out, self.family, self.train_source)
-        self._from_main(self.folder.begin)
+        self.processes.from_main(self.folder.begin)
         self.folder.read()
         self.model: nn.Module = self.family.build(self.folder.measured)
         self._take_weights(base)
@@ -97,9 +98,6 @@ class Trainer:
             raise WavdiffError(f"--out {out}: the processes see different checkpoints there; they must share it")
         self.family.ready |= {*self.state.trained, *self.parts}
         self.learner.prepare(self.state)
-
-    def _from_main(self, work: Callable[[], T]) -> T:
-        return from_main(self.accelerator, work)
 
     def _read_heldout(self) -> None:
         limit = self.config.data.heldout_limit
@@ -138,7 +136,7 @@ class Trainer:
                 checkpoint cannot be written.
         """
         with contextlib.ExitStack() as stack:
-            self._from_main(lambda: self._take_folder(stack))
+            self.processes.from_main(lambda: self._take_folder(stack))
             request = stack.enter_context(StopRequest(*self.limits, began=self._began))
             with others_alive(self.accelerator):
                 self._train(request)
@@ -153,7 +151,7 @@ class Trainer:
 
     def _train(self, request: StopRequest) -> None:
         if not self.active:  # nothing to train: the model is written again, should it have been lost
-            self._from_main(lambda: self.saver.export(self.state))
+            self.processes.from_main(lambda: self.saver.export(self.state))
             return
         batches = training_batches(
             self.config,
@@ -228,7 +226,7 @@ class Trainer:
         All processes come here for the last one.
         """
         if last:
-            self._from_main(lambda: self.saver.save(self.state))
+            self.processes.from_main(lambda: self.saver.save(self.state))
         elif self.accelerator.is_main_process:
             try:
                 self.saver.save(self.state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,26 +14,26 @@ from wavdiff.models.cascade.config import CascadeConfig
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.networks import network_class
 from wavdiff.models.cascade.noise import NoiseDistribution
-from wavdiff.models.cascade.saved import save_model
+from wavdiff.models.cascade.saved import load_cascade, save_model
+from wavdiff.models.cascade.training.growth import start_from
 from wavdiff.models.cascade.training.noisy_examples import NoisyExamples, TrainingBatch
 from wavdiff.models.cascade.training.objective import CascadeObjective
-from wavdiff.models.cascade.training.standardisation import (
-    build_cascade,
-    initialise,
-    measure_rms,
-    standardisation_of,
-    take_scales,
-)
+from wavdiff.models.cascade.training.standardisation import build_cascade, measure_rms
 from wavdiff.models.cascade.training.validation import heldout_numbers
-from wavdiff.models.family import CardNotes, Family, Loss
+from wavdiff.models.family import Family, Loss
 from wavdiff.models.heldout_names import flat_numbers, table_of
+from wavdiff.system.errors import WavdiffError
 
 
 class CascadeFamily(Family[CascadeConfig, WaveletCascade]):
     """Parts are the scales, trained apart on whole batches: no gradient flows between them."""
 
     Config = CascadeConfig
-    noun: ClassVar[str] = "wavelet cascade"
+    noun = "wavelet cascade"
+    title = "cascade"
+    summary = "A wavelet cascade of score networks"
+    library = "diffusers"
+    tags = ("wavdiff", "image-denoising", "super-resolution", "unconditional-image-generation")
 
     def __init__(self, config: CascadeConfig) -> None:
         super().__init__(config)
@@ -106,30 +106,29 @@ class CascadeFamily(Family[CascadeConfig, WaveletCascade]):
     def part_note(self, part: str) -> str:
         """How far its network looks."""
         field = getattr(self.cascade.denoiser(part).network, "receptive_field", None)
-        return f", receptive field {f'{field}x{field}' if field else 'the whole image'}"
+        return f"receptive field {f'{field}x{field}' if field else 'the whole image'}"
 
     def cost(self, model: WaveletCascade) -> str:
         """Multiply-adds of one pass of all networks."""
         return f"{model.multiply_adds_per_pixel():,.0f} multiply-adds per pixel"
 
-    def card(self, model: WaveletCascade, numbers: dict[str, float] | None) -> CardNotes:
-        """Both tables of the held-out numbers, by scale."""
-        tables = (
-            "PSNR in dB of the noisy input → the denoised image, at every scale, by noise level of the image (of 255):"
-            f"\n\n{_psnr_table(numbers)}\n\n"
+    def note(self, model: WaveletCascade) -> str:
+        """Its scales."""
+        return f"{model.levels} detail scales, wavelet {model.wavelet}"
+
+    def tables(self, numbers: dict[str, float]) -> str:
+        """Both tables, by scale."""
+        before, after, losses = (table_of(numbers, what) for what in ("psnr_in", "psnr", "loss"))
+        psnr = {
+            scale: {sigma: f"{before[scale][sigma]:.2f} → {value:.2f}" for sigma, value in row.items()}
+            for scale, row in after.items()
+        }
+        loss = {scale: {level: f"{value:.4f}" for level, value in row.items()} for scale, row in losses.items()}
+        return (
+            "PSNR in dB of the noisy input → the denoised image, at every scale, "
+            f"by noise level of the image (of 255):\n\n{_scale_table(psnr)}\n\n"
             "Weighted squared error of each scale given the exact coarser image, by standardised noise level "
-            f"(1 = no better than the mean):\n\n{_loss_table(numbers)}"
-            if numbers
-            else ""
-        )
-        return CardNotes(
-            title="cascade",
-            summary="A wavelet cascade of score networks",
-            library="diffusers",
-            tags=("wavdiff", "image-denoising", "super-resolution", "unconditional-image-generation"),
-            images=f"{model.image_size[0]}x{model.image_size[1]}, {'gray' if model.channels == 1 else 'RGB'}; "
-            f"{model.levels} detail scales, wavelet {model.wavelet}.",
-            heldout=tables,
+            f"(1 = no better than the mean):\n\n{_scale_table(loss)}"
         )
 
     def save(self, model: WaveletCascade, folder: Path, card: str, configuration: str | None = None) -> None:
@@ -137,31 +136,40 @@ class CascadeFamily(Family[CascadeConfig, WaveletCascade]):
         save_model(model, folder, card, configuration)
 
     def measured_by(self, model: str) -> dict[str, Any]:
-        """The networks of a trained cascade are only right with its own rms values."""
-        lowpass_std, detail_stds = standardisation_of(model, self.config)
-        return {"lowpass_std": lowpass_std, "detail_stds": detail_stds}
+        """The rms values of a trained cascade, without which its networks are not right."""
+        other, wanted = load_cascade(model), self.config.model
+        for setting in ("channels", "wavelet", "levels"):
+            ours, theirs = getattr(wanted, setting), getattr(other, setting)
+            if ours != theirs:
+                raise WavdiffError(f"training.init {model}: its {setting} is {theirs!r}, this run's is {ours!r}")
+        stds = [other.denoiser(str(scale)).std for scale in range(other.levels)]
+        return {"lowpass_std": other.lowpass.std, "detail_stds": stds}
 
     def begin_with(self, model: str) -> None:
-        """Start every network from that of its scale, which may be smaller."""
-        initialise(self.cascade, model)
+        """Start every network from that of its scale, which may be smaller (see `growth`)."""
+        other = load_cascade(model)
+        for name in self.cascade.scale_names:
+            try:
+                start_from(self.cascade.denoiser(name).network, other.denoiser(name).network)
+            except WavdiffError as error:
+                reason = f"the network of scale {name} does not fit: {error}"
+                raise WavdiffError(f"training.init {model}: {reason}") from error
 
     def take(self, parts: list[str], model: str | Path) -> None:
-        """Copy the networks of some scales."""
-        take_scales(self.cascade, parts, model)
-
-
-def _psnr_table(numbers: dict[str, float]) -> str:
-    before, after = table_of(numbers, "psnr_in"), table_of(numbers, "psnr")
-    rows = {
-        scale: {sigma: f"{before[scale][sigma]:.2f} → {value:.2f}" for sigma, value in row.items()}
-        for scale, row in after.items()
-    }
-    return _scale_table(rows)
-
-
-def _loss_table(numbers: dict[str, float]) -> str:
-    losses = table_of(numbers, "loss")
-    return _scale_table({scale: {u: f"{value:.4f}" for u, value in row.items()} for scale, row in losses.items()})
+        """Copy the networks of some scales, which must have the same wavelet and rms values."""
+        other = load_cascade(model)
+        for setting in ("wavelet", "channels", "lowpass_std"):
+            ours, theirs = self.cascade.config[setting], other.config[setting]
+            if ours != theirs:
+                raise WavdiffError(f"--base {model}: its {setting} is {theirs!r}, this run's is {ours!r}")
+        for name in parts:
+            ours, theirs = self.cascade.denoiser(name), other.denoiser(name)
+            if ours.std != theirs.std:
+                raise WavdiffError(f"--base {model}: the rms of scale {name} is {theirs.std}, this run's is {ours.std}")
+            try:
+                ours.load_state_dict(theirs.state_dict())
+            except RuntimeError as error:
+                raise WavdiffError(f"--base {model}: the network of scale {name} does not fit ({error})") from error
 
 
 def _scale_table(rows: dict[str, dict[str, str]]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sized
-from pathlib import Path
 
 import torch
 
@@ -13,9 +12,6 @@ from wavdiff.data.protocols import EncodedImage
 from wavdiff.models import wavelets
 from wavdiff.models.cascade.config import CascadeConfig
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.saved import load_cascade
-from wavdiff.models.cascade.training.growth import start_from
-from wavdiff.system.errors import WavdiffError
 
 STANDARDISE_IMAGES = 2000
 
@@ -60,56 +56,3 @@ def build_cascade(config: CascadeConfig, lowpass_std: float, detail_stds: list[f
             ladders=model.ladders,
             noise_max=config.noise.image_max if config.noise.denoising_fraction > 0 else None,
         )
-
-
-def take_scales(cascade: WaveletCascade, names: list[str], base: str | Path) -> None:
-    """Copy the networks of some scales from a trained model.
-
-    Raises:
-        WavdiffError: the model is missing or its networks, wavelet or standardisation do not fit.
-    """
-    other = load_cascade(base)
-    for setting in ("wavelet", "channels", "lowpass_std"):
-        ours, theirs = cascade.config[setting], other.config[setting]
-        if ours != theirs:
-            raise WavdiffError(f"--base {base}: its {setting} is {theirs!r}, this run's is {ours!r}")
-    for name in names:
-        ours, theirs = cascade.denoiser(name), other.denoiser(name)
-        if ours.std != theirs.std:
-            raise WavdiffError(f"--base {base}: the rms of scale {name} is {theirs.std}, this run's is {ours.std}")
-        try:
-            ours.load_state_dict(theirs.state_dict())
-        except RuntimeError as error:
-            raise WavdiffError(f"--base {base}: the network of scale {name} does not fit ({error})") from error
-
-
-def standardisation_of(model: str | Path, config: CascadeConfig) -> tuple[float, list[float]]:
-    """The rms values of a trained model that a run starts from: its networks are only right with them.
-
-    Raises:
-        WavdiffError: the model is missing, or has other channels, another wavelet or other levels.
-    """
-    other = load_cascade(model)
-    wanted = config.model
-    for setting, ours, theirs in (
-        ("channels", wanted.channels, other.channels),
-        ("wavelet", wanted.wavelet, other.wavelet),
-        ("levels", wanted.levels, other.levels),
-    ):
-        if ours != theirs:
-            raise WavdiffError(f"training.init {model}: its {setting} is {theirs!r}, this run's is {ours!r}")
-    return other.lowpass.std, [other.denoiser(str(scale)).std for scale in range(other.levels)]
-
-
-def initialise(cascade: WaveletCascade, model: str | Path) -> None:
-    """Start every network from the one of the same scale in a trained model, which may be smaller (see `growth`).
-
-    Raises:
-        WavdiffError: the model is missing or a network does not fit.
-    """
-    other = load_cascade(model)
-    for name in cascade.scale_names:
-        try:
-            start_from(cascade.denoiser(name).network, other.denoiser(name).network)
-        except WavdiffError as error:
-            raise WavdiffError(f"training.init {model}: the network of scale {name} does not fit: {error}") from error
