@@ -3,10 +3,15 @@
 
 PYTHON ?= python3
 PIP_FLAGS ?=
+# Of pytest: as many processes as there are cores. Each holds about 0.6 GB; WORKERS=0 runs all in one.
+WORKERS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
+
+# What rounds otherwise on other CPUs is tried as on one without AVX-512 and bfloat16, too.
+AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
 
 .PHONY: demo test lint venv
 
@@ -14,12 +19,14 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
+	$(AVX2) $(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 2 --dist worksteal -m "isa and not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 venv: $(STAMP)
 

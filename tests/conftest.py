@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+# Before torch is imported: workers of pytest-xdist share the cores, and a forked process hangs in a pool of threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import yaml
@@ -92,13 +95,15 @@ def run_piped(data: bytes, *arguments: object) -> tuple[int, bytes, str]:
 
 
 def run_python(code: str, *arguments: object) -> str:
-    """Run Python code in a fresh process; returns what it printed."""
+    """Run Python code in a fresh interpreter, which has imported nothing; returns what it printed.
+
+    `fresh_processes.Fresh` is quicker where the imports are not what is tested.
+    """
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

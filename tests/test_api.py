@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, run_python, scene
+from fresh_processes import Fresh
 from PIL import Image
 
 import wavdiff
@@ -196,7 +197,8 @@ def test_a_saved_pipeline_draws_the_same_in_a_fresh_process(tiny_model: Path, tm
     assert files == {".json", ".safetensors"}
     assert torch.equal(wavdiff.sample(wavdiff.load(tmp_path / "saved"), n=3, seed=5), here)
     for folder in (tmp_path / "saved", tiny_model):
-        run_python(REMOTE, folder, tmp_path / "there.safetensors")
+        done = Fresh(REMOTE, folder, tmp_path / "there.safetensors").end()
+        assert done.code == 0, done.err
         assert torch.equal(load_file(tmp_path / "there.safetensors")["images"], here), folder
 
 

@@ -1,18 +1,14 @@
 """Commands spread over processes: each file written once and as one process writes it, and runs that continue."""
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Outcome, scene
+from fresh_processes import Fresh, free_port, together
 from PIL import Image
 
 from wavdiff.batch import samples as sampling_run
@@ -69,18 +65,10 @@ def times(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
-
-
 def driver(tmp_path: Path, folder: Path, commands: list[list[object]]) -> list[str]:
-    script = tmp_path / "driver.py"
-    script.write_text(DRIVER)
+    """The driver's code and arguments."""
     texts = [[str(word) for word in command] for command in commands]
-    return [str(script), str(Path(__file__).parents[1]), str(folder), json.dumps(texts), str(tmp_path / "log")]
+    return [DRIVER, str(Path(__file__).parents[1]), str(folder), json.dumps(texts), str(tmp_path / "log")]
 
 
 def logs(tmp_path: Path) -> list[list[dict[str, Any]]]:
@@ -287,18 +275,10 @@ def test_two_processes_write_what_one_writes(
         denoise,
         [*denoise, "--skip-existing"],
     ]
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-    options = ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(free_port())]
-    done = subprocess.run(
-        [sys.executable, *launch, *options, *driver(tmp_path, folder, commands)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-    )
-    assert done.returncode != 0, done.stderr  # bad.png
+    done = together(2, *driver(tmp_path, folder, commands))
+    assert all(process.code for process in done), done  # bad.png
     zero, one = logs(tmp_path)
-    assert [entry["code"] for entry in zero] == [entry["code"] for entry in one] == [0, 0, 0, 1, 1, 1], done.stderr
+    assert [entry["code"] for entry in zero] == [entry["code"] for entry in one] == [0, 0, 0, 1, 1, 1], done
 
     first, again, longer, other, cleaned, skipped = zip(zero, one, strict=True)
     names = [f"{seed:06d}.png" for seed in range(9)]
@@ -310,8 +290,8 @@ def test_two_processes_write_what_one_writes(
         names[6::2],
     ]
     assert images(out) == images(nine)
-    alone, together = (json.loads((place / "sample.json").read_text()) for place in (nine, out))
-    assert {**together, "batch_size": 64} == alone
+    alone, shared = (json.loads((place / "sample.json").read_text()) for place in (nine, out))
+    assert {**shared, "batch_size": 64} == alone
     assert "--seed 0, not 3" in other[0]["err"] and other[1]["err"] == ""  # said once
     assert other[0]["state"] == longer[0]["state"]
 
@@ -330,26 +310,15 @@ def test_a_killed_process_leaves_no_other_waiting(cli: Cli, tiny_model: Path, ni
     out = tmp_path / "out"
     command = ["sample", "--model", tiny_model, "--n", 9, "--show-scales", "--batch-size", 2, "--out", out]
     step = {
-        "SLURM_STEP_NUM_TASKS": "2", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
-        "MASTER_PORT": str(free_port()), "FAIL_RANK": "1",
+        "SLURM_STEP_NUM_TASKS": 2, "ACCELERATE_USE_CPU": "true", "MASTER_PORT": free_port(), "FAIL_RANK": 1,
     }  # fmt: skip
-    started = time.monotonic()
     running = [
-        subprocess.Popen(
-            [sys.executable, *driver(tmp_path, tmp_path, [command])],
-            stderr=subprocess.PIPE,
-            env={**os.environ, **step, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
-        )
+        Fresh(*driver(tmp_path, tmp_path, [command]), **step, SLURM_PROCID=rank, SLURM_LOCALID=rank)
         for rank in range(2)
     ]
-    try:
-        said = [process.communicate(timeout=240)[1].decode() for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    assert time.monotonic() - started < 240
-    assert [process.returncode for process in running] == [1, -9], said
-    assert "another process has ended early" in said[0] and "Traceback" not in said[0]
+    done = [process.end(240) for process in running]  # one that waited would be killed
+    assert [process.code for process in done] == [1, -9], done
+    assert "another process has ended early" in done[0].err and "Traceback" not in done[0].err
     drawn = {name: path for name, path in images(out).items() if name[0] == "0"}
     assert 2 <= len(drawn) < 9 and not (out / "sheet.png").exists()
     assert len(list(out.glob(".wavdiff-*.tmp"))) == 1  # what the killed process was writing

@@ -1,7 +1,7 @@
 """CelebA and CelebA-HQ from files to numbers, through the command line, with the configurations that ship.
 
 No photographs are here: pictures of the official names, sizes and split, of synthetic content. Networks are narrow and
-steps few; sizes, scales, crops and receptive fields are those of the configurations.
+shallow and steps few; sizes, scales, crops and receptive fields are those of the configurations.
 """
 
 import json
@@ -32,7 +32,7 @@ from wavdiff.training.config import from_mapping, read_mapping
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "data.md"
 SPLIT = {0: range(1, 10, 3), 1: range(2, 10, 3), 2: range(3, 15, 3)}  # mixed, so that no split is a part of the order
 NARROW = [
-    *("--set", "model.lowpass.width=8", "--set", "model.details.width=8"),
+    *("--set", "model.lowpass.width=8", "--set", "model.details.width=8", "--set", "model.details.depth=8"),
     *("--set", "training.batch_size=4", "--set", "training.log_every=2", "--set", "data.heldout_limit=3"),
 ]
 STEPS = 4
@@ -196,6 +196,7 @@ def stand_in_for_the_hub(folder: Path, asked: list[tuple[str, str]]) -> types.Mo
     return module
 
 
+@pytest.mark.slow
 def test_the_hub_gives_the_same_model_also_in_two_calls_and_with_a_worker(
     trained: Trained, celeba: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,7 +339,7 @@ def test_celeba_hq_from_files_to_numbers(tmp_path: Path, monkeypatch: pytest.Mon
     Path("hq").mkdir()
     for number in range(8):
         Image.fromarray(subject(512, 512, number, 0.5)).save(f"hq/{number}.jpg", quality=95)
-    command = ("train", "--config", "celeba-hq320", "--data", "hq", "--steps", STEPS, "--set", "data.workers=1")
+    command = ("train", "--config", "celeba-hq320", "--data", "hq", "--steps", 2, "--set", "data.workers=1")
     outcome = run_cli(*command, *NARROW)
     assert outcome.code == 0, outcome.err
     held = open_source("hq", "heldout")
@@ -349,7 +350,8 @@ def test_celeba_hq_from_files_to_numbers(tmp_path: Path, monkeypatch: pytest.Mon
     cascade = api.load("runs/celeba-hq320")
     assert [cascade.denoiser(str(scale)).network.receptive_field for scale in range(3)] == [13] * 3
 
-    assert run_cli("sample", "--model", "runs/celeba-hq320", "--n", 1, "--show-scales", "--out", "drawn").code == 0
+    sample = ("sample", "--model", "runs/celeba-hq320", "--n", 1, "--steps", "4,2", "--show-scales", "--out", "drawn")
+    assert run_cli(*sample).code == 0
     (picture,) = (path for path in Path("drawn").glob("*.png") if path.stem not in ("sheet", "walk"))
     with Image.open(picture) as image:
         assert image.size == (320, 320) and image.mode == "L"

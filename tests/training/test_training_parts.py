@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import run_python
+from fresh_processes import Fresh
 from safetensors.torch import load_file
 from test_training import changed, last, load_weights, tiny
 
@@ -193,8 +193,8 @@ def test_freed_memory_stays_in_the_process() -> None:
         "full = resident(); del block\n"
         "print(full - resident())"
     )
-    assert float(run_python(code, "no")) > 60
-    assert float(run_python(code, "yes")) < 4
+    assert float(Fresh(code, "no").end().out) > 60
+    assert float(Fresh(code, "yes").end().out) < 4
 
 
 def test_curves_and_grids_go_to_tensorboard(pictures: Path, tmp_path: Path) -> None:

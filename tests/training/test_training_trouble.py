@@ -7,8 +7,6 @@ import random
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ import pytest
 import torch
 import yaml
 from conftest import TINY
+from fresh_processes import WAVDIFF, Fresh
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -514,38 +513,22 @@ def test_a_signal_saves_and_stops(pictures: Path, tmp_path: Path, whole: Path, n
     assert_same_run(whole, tmp_path)
 
 
-def start_command(pictures: Path, folder: Path, steps: int) -> subprocess.Popen[str]:
-    """`wavdiff train` as a process of its own, after its first record."""
-    config = folder.parent / "config.yaml"
-    config.write_text(yaml.safe_dump(TINY | {"training": TINY["training"] | {"log_every": 1, "steps": steps}}))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "wavdiff.cli", "train", "--data", pictures, "--config", config, "--out", folder],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        # Background jobs of a shell without job control are started with SIGINT ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    for _ in range(600):
-        if (folder / "stats.jsonl").is_file() and (folder / "stats.jsonl").stat().st_size:
-            return process
-        time.sleep(0.1)
-    process.kill()
-    raise AssertionError(process.communicate()[1])
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_says_how_to_go_on_after_a_signal(pictures: Path, tmp_path: Path, number: signal.Signals) -> None:
-    process = start_command(pictures, tmp_path / "run", 100_000)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 128 + number, error
-    assert f"stopped by {number.name} after step" in error and "Run the same command to continue" in error
-    assert "Traceback" not in error
-    step = load_newest(tmp_path / "run" / "checkpoints")
-    assert step is not None and f"after step {step.state['step']} of 100000" in error
+    folder, config = tmp_path / "run", tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(TINY | {"training": TINY["training"] | {"log_every": 1, "steps": 100_000}}))
+    process = Fresh(WAVDIFF, "train", "--data", pictures, "--config", config, "--out", folder)
+    for _ in range(3000):  # until its first record
+        if (folder / "stats.jsonl").is_file() and (folder / "stats.jsonl").stat().st_size:
+            break
+        time.sleep(0.1)
+    process.signal(number)
+    done = process.end()
+    assert done.code == 128 + number, done.err
+    assert f"stopped by {number.name} after step" in done.err and "Run the same command to continue" in done.err
+    assert "Traceback" not in done.err
+    step = load_newest(folder / "checkpoints")
+    assert step is not None and f"after step {step.state['step']} of 100000" in done.err
 
 
 @pytest.mark.slow

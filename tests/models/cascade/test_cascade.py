@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from fresh_processes import Fresh
 from gaussian import GaussianCascade, rows, split_matrix, wiener, worst_and_mean_score
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -368,10 +367,8 @@ def test_a_saved_cascade_is_bit_equal_in_a_fresh_process(model_folder: Path, tmp
         assert name == other_name and torch.equal(one, two)
     assert not loaded.training
     out = tmp_path / "results.safetensors"
-    done = subprocess.run(
-        [sys.executable, "-c", FRESH, str(model_folder), str(out)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = Fresh(FRESH, model_folder, out).end()
+    assert done.code == 0, done.err
     results = load_file(out)
     image = torch.linspace(-1, 1, 2 * 3 * 9 * 7).reshape(2, 3, 9, 7)
     original = original.to(memory_format=torch.channels_last)
