@@ -315,7 +315,7 @@ class FakeCascade:
     def scales_of(self, factor: int) -> int:
         return 1
 
-    def ladder(self, name: str, **changes: object) -> None: ...
+    def schedule(self, name: str, **changes: object) -> None: ...
 
 
 @pytest.fixture
