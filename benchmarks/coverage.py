@@ -21,7 +21,7 @@ from wavdiff import api
 from wavdiff.evaluation.photographs.reading import central
 from wavdiff.images import load_image
 from wavdiff.models.cascade.random_numbers import derive_generator
-from wavdiff.models.folders import load_cascade
+from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.restoration.posterior import coverage
 
 NAMES = ("astronaut", "coffee", "chelsea", "rocket")

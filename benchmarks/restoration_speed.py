@@ -28,7 +28,7 @@ from PIL import Image
 from torch import nn
 
 from wavdiff.models.cascade.networks import FusedNetwork
-from wavdiff.models.folders import load_cascade
+from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.restoration.tiled import TiledWalk
 
 SIGMA = 25 / 255

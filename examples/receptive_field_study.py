@@ -21,7 +21,7 @@ from wavdiff.evaluation.scores import level_name
 from wavdiff.evaluation.tables import NOTHING
 from wavdiff.images import read_pixels
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.folders import load_cascade
+from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.system.errors import WavdiffError
 
 BATCH = 20

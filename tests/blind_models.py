@@ -9,12 +9,18 @@ from torch.nn import functional
 
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.networks import BiasFreeNetwork
-from wavdiff.models.folders import save_model
+from wavdiff.models.cascade.saved import save_model
+from wavdiff.system.devices import has_fast_bfloat16
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "published_cascades"
 """The authors' release, which is no part of this package, beside the checkout."""
 needs_release = pytest.mark.skipif(
     not (PUBLISHED / "reference.safetensors").is_file(), reason=f"the authors' release is not at {PUBLISHED}"
+)
+
+
+needs_bfloat16 = pytest.mark.skipif(
+    not has_fast_bfloat16(torch.device("cpu")), reason="no instructions for bfloat16: oneDNN refuses its convolutions"
 )
 
 

@@ -7,14 +7,16 @@ without any training: sampling against C, denoising against the Wiener filter, a
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wavdiff.models import wavelets
-from wavdiff.models.cascade.denoisers import DetailDenoiser, LowpassDenoiser
-from wavdiff.models.cascade.noise import expand, preconditioning
-from wavdiff.models.cascade.walk import CascadeWalk
+from wavdiff.models.cascade.denoisers import Coarse, Denoised, EDMDenoiser
+from wavdiff.models.cascade.noise import SIGMA_MAX, expand
+from wavdiff.models.cascade.verbs import CascadeVerbs
 
 
 def smooth_covariance(side: int = 8, rms: float = 0.3, white: float = 0.1, length: float = 2.5) -> Tensor:
@@ -41,12 +43,6 @@ def rows(images: Tensor) -> Tensor:
     return images.double().flatten(1)
 
 
-def raw_outputs(denoised: Tensor, y: Tensor, levels: Tensor) -> Tensor:
-    """F of the EDM preconditioning from the denoised image; zero where the level is zero."""
-    c_skip, c_out, _ = preconditioning(levels)
-    return (denoised - expand(c_skip, y) * y) / expand(c_out, y).clamp(min=1e-12)
-
-
 def by_level(levels: Tensor, inputs: Tensor, operator: Callable[[float], Tensor]) -> Tensor:
     """Apply `operator(level)` (m, n) to each row of `inputs` (B, n) by its level."""
     result = None
@@ -57,52 +53,73 @@ def by_level(levels: Tensor, inputs: Tensor, operator: Callable[[float], Tensor]
     return result
 
 
-class GaussianLowpass(LowpassDenoiser):
+class WhiteGaussian(EDMDenoiser):
+    """E[x | x + s n] of independent x ~ N(0, variance): y variance / (variance + s^2), tile by tile as in the whole.
+
+    Args:
+        variance: library units.
+        std: unit of standard levels.
+        network: a small one, which is not called: what says how tiles are cut.
+    """
+
+    def __init__(self, variance: float, std: float = 1.0, network: nn.Module | None = None) -> None:
+        super().__init__(network or nn.Identity(), std)
+        self.variance = variance
+
+    def shrunk(self, noisy: Tensor, level: Tensor | float) -> Tensor:
+        return self.variance / (self.variance + level**2) * noisy
+
+    def denoise(self, noisy: Tensor, level: Tensor, coarse: Coarse | None = None) -> Denoised:
+        return Denoised(self.shrunk(noisy, expand(level, noisy)), None if coarse is None else coarse.estimate)
+
+    def at(self, level: float, coarse_level: float = 0.0, *, gray: bool, dtype: torch.dtype) -> Any:
+        return SimpleNamespace(
+            denoise=lambda noisy, _, coarse: Denoised(self.shrunk(noisy, level), coarse and coarse.estimate)
+        )
+
+
+class GaussianLowpass:
     """E[x_J | y_J] for x_J ~ N(0, covariance)."""
 
+    top, mean_draws = SIGMA_MAX, 0
+
     def __init__(self, covariance: Tensor) -> None:
-        super().__init__(nn.Identity(), float(covariance.diagonal().mean().sqrt()))
+        self.std = float(covariance.diagonal().mean().sqrt())
         self.covariance = covariance
 
-    def output(self, noisy: Tensor, levels: Tensor) -> Tensor:
-        unit = self.covariance / self.std**2
-        mean = by_level(levels, rows(noisy), lambda u: wiener(unit, u)).reshape(noisy.shape)
-        return raw_outputs(mean, noisy.double(), levels.double()).to(noisy.dtype)
+    def denoise(self, noisy: Tensor, level: Tensor, coarse: Coarse | None = None) -> Denoised:
+        mean = by_level(level, rows(noisy), lambda s: wiener(self.covariance, s))
+        return Denoised(mean.reshape(noisy.shape).to(noisy.dtype))
 
 
-class GaussianDetails(DetailDenoiser):
+class GaussianDetails:
     """E[d | noisy d, x exact], or E[(d, x) | noisy d, noisy x] for a jointly Gaussian pair, the coarse x first."""
 
-    def __init__(self, joint: Tensor, coarse_size: int, coarse_std: float) -> None:
-        super().__init__(nn.Identity(), float(joint.diagonal()[coarse_size:].mean().sqrt()), coarse_std)
+    top, mean_draws = SIGMA_MAX, 0
+
+    def __init__(self, joint: Tensor, coarse_size: int) -> None:
+        self.std = float(joint.diagonal()[coarse_size:].mean().sqrt())
         self.joint = joint
         coarse, cross = joint[:coarse_size, :coarse_size], joint[:coarse_size, coarse_size:]
         self.regression = torch.linalg.solve(coarse, cross).T  # E[d | x] = regression x
         self.conditional = joint[coarse_size:, coarse_size:] - self.regression @ cross
 
-    def output(
-        self, noisy: Tensor, levels: Tensor, coarse: Tensor, noisy_coarse: Tensor, coarse_levels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        y, x = rows(noisy), rows(coarse) / self.std
-        if not coarse_levels.any():
+    def denoise(self, noisy: Tensor, level: Tensor, coarse: Coarse | None = None) -> Denoised:
+        assert coarse is not None
+        y, x = rows(noisy), rows(coarse.estimate)
+        if coarse.observed is None or coarse.level is None or not coarse.level.any():
             guess = x @ self.regression.T
-            unit = self.conditional / self.std**2
-            mean = guess + by_level(levels, y - guess, lambda u: wiener(unit, u))
-            raw = raw_outputs(mean.reshape(noisy.shape), noisy.double(), levels.double())
-            return raw.to(noisy.dtype), torch.zeros_like(coarse)
-        if not torch.equal(levels, coarse_levels):
+            mean = guess + by_level(level, y - guess, lambda s: wiener(self.conditional, s))
+            return Denoised(mean.reshape(noisy.shape).to(noisy.dtype), coarse.estimate)
+        if not torch.allclose(level, coarse.level):
             raise NotImplementedError("the coarse image is observed at the noise level of the details")
-        observed = torch.cat([rows(noisy_coarse) / self.std, y], dim=1)
-        both = by_level(levels, observed, lambda u: wiener(self.joint / self.std**2, u))
+        both = by_level(level, torch.cat([rows(coarse.observed), y], dim=1), lambda s: wiener(self.joint, s))
         size = x.shape[1]
-        raw = raw_outputs(both[:, size:].reshape(noisy.shape), noisy.double(), levels.double())
-        # corrected = coarse + std c_out F_coarse
-        _, c_out, _ = preconditioning(coarse_levels.double())
-        correction = (both[:, :size] - x).reshape(coarse.shape) / expand(c_out, coarse.double())
-        return raw.to(noisy.dtype), correction.to(coarse.dtype)
+        corrected = both[:, :size].reshape(coarse.estimate.shape).to(noisy.dtype)
+        return Denoised(both[:, size:].reshape(noisy.shape).to(noisy.dtype), corrected)
 
 
-class GaussianCascade(CascadeWalk):
+class GaussianCascade(CascadeVerbs):
     """The walk with exact denoisers of N(0, covariance) on side x side gray images; float64."""
 
     def __init__(
@@ -125,7 +142,7 @@ class GaussianCascade(CascadeWalk):
             size = len(matrix) // 4
             self.coarse_covariances.append(joints[-1][:size, :size])
         self.lowpass = GaussianLowpass(self.coarse_covariances[-1])
-        self.details = [GaussianDetails(joint, len(joint) // 4, self.lowpass.std) for joint in joints]
+        self.details = [GaussianDetails(joint, len(joint) // 4) for joint in joints]
 
     def _like(self) -> Tensor:
         return torch.zeros((), dtype=torch.float64)

@@ -16,8 +16,9 @@ from PIL import Image
 import wavdiff
 from wavdiff import api
 from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.saved import load_cascade, save_model
 from wavdiff.models.cascade.training.standardisation import build_cascade
-from wavdiff.models.folders import find_model, load_cascade, save_model
+from wavdiff.models.folders import find_model
 from wavdiff.system.errors import WavdiffError
 from wavdiff.training.config import from_mapping
 

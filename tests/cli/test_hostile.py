@@ -27,7 +27,7 @@ from PIL import Image
 from wavdiff.cli.options import memory_bytes, noise_level, noise_levels, whole_numbers
 from wavdiff.images import load_image, open_picture, read_info
 from wavdiff.models.cascade.networks import GlobalNetwork, LocalNetwork, count_parameters
-from wavdiff.models.folders import load_cascade
+from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import one_line, shown
 from wavdiff.training.config import RunConfig, from_mapping, read_mapping, to_yaml

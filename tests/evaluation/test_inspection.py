@@ -25,8 +25,10 @@ from wavdiff.evaluation.inspection.jacobian import pixel_rows
 from wavdiff.evaluation.inspection.pixels import choose_places
 from wavdiff.evaluation.inspection.recorded import RecordedWalk, reach
 from wavdiff.models import wavelets
+from wavdiff.models.cascade.denoisers import Coarse, Denoised
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.walk import CascadeWalk
+from wavdiff.models.cascade.noise import SIGMA_MAX
+from wavdiff.models.cascade.verbs import CascadeVerbs
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import one_line
 
@@ -37,16 +39,16 @@ LEVEL = 0.2
 class LinearDenoiser:
     """Details or low-pass image by a fixed linear map of each channel; the coarse image is left alone."""
 
-    std = 1.0
+    std, top, mean_draws = 1.0, SIGMA_MAX, 0
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         self.function = function
 
-    def __call__(self, noisy: Tensor, noise_level: Tensor, *coarse: Tensor) -> Any:
-        return (self.function(noisy), coarse[0]) if coarse else self.function(noisy)
+    def denoise(self, noisy: Tensor, level: Tensor, coarse: Coarse | None = None) -> Denoised:
+        return Denoised(self.function(noisy), None if coarse is None else coarse.estimate)
 
 
-class LinearWalk(CascadeWalk):
+class LinearWalk(CascadeVerbs):
     """A cascade of linear denoisers."""
 
     wavelet = "haar"

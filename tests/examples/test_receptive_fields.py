@@ -20,8 +20,8 @@ from torch import Tensor
 from wavdiff.evaluation import metrics
 from wavdiff.evaluation.photographs.measuring import seeded_noise
 from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.saved import save_model
 from wavdiff.models.cascade.training.standardisation import build_cascade
-from wavdiff.models.folders import save_model
 from wavdiff.system.errors import WavdiffError
 from wavdiff.training.config import from_mapping, read_mapping
 
@@ -288,6 +288,6 @@ def test_the_script_trains_all_that_is_compared(program: ModuleType, tmp_path: P
 
 def lowpass_weights(folder: Path) -> list[Tensor]:
     """The weights of a run's low-pass network."""
-    from wavdiff.models.folders import load_cascade
+    from wavdiff.models.cascade.saved import load_cascade
 
     return [parameter.detach() for parameter in load_cascade(folder).lowpass.parameters()]

@@ -1,15 +1,15 @@
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
+from gaussian import WhiteGaussian
 from torch import Tensor
 
 from wavdiff.models import wavelets
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.solvers import Ladder
+from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.restoration.posterior import coverage, interval_reach, student_quantile, summarise
-from wavdiff.restoration.tiled import TiledWalk
+from wavdiff.restoration.tiled import TiledCanvas, denoise_tiled
 from wavdiff.system.errors import WavdiffError
 
 LEVELS = 2
@@ -47,24 +47,17 @@ def test_a_summary_is_mean_and_unbiased_deviation():
 VARIANCES = {"low": 0.8, "1": 1.2, "0": 0.5}
 
 
-@pytest.fixture
-def exact(monkeypatch) -> WaveletCascade:
+@pytest.fixture(scope="module")
+def exact() -> WaveletCascade:
     network = {"kind": "local", "width": 4, "depth": 2, "receptive_field": 3}
     cascade = WaveletCascade((32, 32), 1, "haar", network, [network] * LEVELS, 0.5, [0.1, 0.2])
 
-    def shrink(name: str, level: float) -> float:
-        return VARIANCES[name] / (VARIANCES[name] + level**2)
+    def shrinking(name: str) -> WhiteGaussian:
+        model = cascade.denoiser(name)
+        return WhiteGaussian(VARIANCES[name] * model.std**2, model.std, model.network)
 
-    def lowpass(self: TiledWalk, level: float, unit: float, *, mean: bool = False) -> Callable:
-        return lambda noisy: shrink("low", level) * noisy
-
-    def details(
-        self: TiledWalk, scale: int, level: float, coarse_level: float, unit: float, *, mean: bool = False
-    ) -> Callable:
-        return lambda noisy, coarse, *_: (shrink(str(scale), level) * noisy, coarse)
-
-    monkeypatch.setattr(TiledWalk, "_lowpass_denoiser", lowpass)
-    monkeypatch.setattr(TiledWalk, "_detail_denoiser", details)
+    cascade.details = torch.nn.ModuleList(shrinking(str(scale)) for scale in range(LEVELS))
+    cascade.lowpass = shrinking("low")
     return cascade
 
 
@@ -77,14 +70,15 @@ def gaussian_picture(cascade: WaveletCascade, size: int, generator: torch.Genera
     return wavelets.reconstruct(wavelets.Pyramid(coarse, tuple(details), (size, size)))[0]
 
 
-def walked(cascade: WaveletCascade, noisy: Tensor, level: float, **settings) -> Tensor:
+def walked(cascade: WaveletCascade, noisy: Tensor, level: float, seed: int = 0, **settings) -> Tensor:
     result = torch.empty_like(noisy)
 
     def write(top: int, left: int, values: Tensor) -> None:
         result[:, top : top + values.shape[1], left : left + values.shape[2]] = values
 
-    walk = TiledWalk(cascade, 1, precision=torch.float32, tile_pixels=3000)
-    walk.denoise(lambda a, b, c, d: noisy[:, a:b, c:d], noisy.shape[1:], [level] * (LEVELS + 1), write, **settings)
+    canvas = TiledCanvas(cascade, 1, seed=seed, precision=torch.float32, tile_pixels=3000)
+    levels = [level] * (LEVELS + 1)
+    denoise_tiled(canvas, lambda a, b, c, d: noisy[:, a:b, c:d], noisy.shape[1:], levels, write, **settings)
     return result
 
 
@@ -94,8 +88,11 @@ def test_posterior_draws_of_an_exact_gaussian_model_are_calibrated(exact, level)
     truth = gaussian_picture(exact, 192, generator)
     noisy = truth + level * torch.randn(truth.shape, generator=generator)
     mean = walked(exact, noisy, level)
-    ladders = (Ladder(steps=12, solver="sde-dpm", sigma_min=0.02), Ladder(steps=10, solver="sde-dpm", sigma_min=0.1))
-    draws = torch.stack([walked(exact, noisy, level, mode="sample", seed=k, ladders=ladders) for k in range(12)])
+    schedules = (
+        Schedule(steps=12, solver="sde-dpm", sigma_min=0.02),
+        Schedule(steps=10, solver="sde-dpm", sigma_min=0.1),
+    )
+    draws = torch.stack([walked(exact, noisy, level, k, mode="sample", schedules=schedules) for k in range(12)])
     measured = coverage(truth, draws, 0.9, LEVELS)
     assert all(0.88 < part < 0.92 for part in measured.values()), measured
 

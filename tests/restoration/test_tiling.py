@@ -10,14 +10,14 @@ from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Rectangle, tiles
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.random_numbers import position_noise
-from wavdiff.models.cascade.solvers import Ladder
+from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.restoration.frame import FramedPicture
 from wavdiff.restoration.tasks import denoise_picture, is_local, upscale_picture
-from wavdiff.restoration.tiled import TiledWalk
+from wavdiff.restoration.tiled import TiledCanvas, denoise_tiled, upscale_tiled
 from wavdiff.system.errors import WavdiffError
 
 SIZES = [(1, 1), (7, 53), (61, 47), (130, 33)]
-LADDERS = (Ladder(steps=3, solver="sde-dpm"), Ladder(steps=4, solver="sde-dpm"))
+SCHEDULES = (Schedule(steps=3, solver="sde-dpm"), Schedule(steps=4, solver="sde-dpm"))
 
 
 @functools.cache
@@ -49,13 +49,13 @@ def walked(verb: str, image: Tensor, model: WaveletCascade, factor: int = 1, **s
         assert 0 <= top < bottom <= height and 0 <= left < right <= width
         return image[:, top:bottom, left:right]
 
-    options = {key: settings.pop(key) for key in ("tile_pixels", "memory_bytes") if key in settings}
+    options = {key: settings.pop(key) for key in ("tile_pixels", "memory_bytes", "seed") if key in settings}
     counts = []
-    walk = TiledWalk(model, channels, precision=torch.float32, progress=lambda *c: counts.append(c), **options)
+    canvas = TiledCanvas(model, channels, precision=torch.float32, progress=lambda *c: counts.append(c), **options)
     if verb == "denoise":
-        walk.denoise(read, (height, width), [0.2, 0.15, 0.1], write, **settings)
+        denoise_tiled(canvas, read, (height, width), [0.2, 0.15, 0.1], write, **settings)
     else:
-        walk.upscale(read, (height, width), factor, write, **settings)
+        upscale_tiled(canvas, read, (height, width), factor, write, **settings)
     assert counts[-1][0] == counts[-1][1] == len(counts)
     assert result.isfinite().all()
     return result
@@ -63,9 +63,9 @@ def walked(verb: str, image: Tensor, model: WaveletCascade, factor: int = 1, **s
 
 VERBS = {
     "denoise": {},
-    "denoise sample": {"mode": "sample", "seed": 3, "ladders": LADDERS},
+    "denoise sample": {"mode": "sample", "seed": 3, "schedules": SCHEDULES},
     "upscale": {"factor": 4},
-    "upscale sample": {"factor": 4, "mode": "sample", "seed": 3, "ladder": LADDERS[1]},
+    "upscale sample": {"factor": 4, "seed": 3, "schedule": SCHEDULES[1]},
 }
 
 
@@ -85,7 +85,7 @@ def test_tiled_equals_untiled(verb, size, channels):
 def test_every_solver_tiles(solver):
     image = picture(3, (41, 30))
     run = functools.partial(
-        walked, "upscale", image, cascade(), factor=2, mode="sample", seed=1, ladder=Ladder(steps=3, solver=solver)
+        walked, "upscale", image, cascade(), factor=2, seed=1, schedule=Schedule(steps=3, solver=solver)
     )
     assert float((run(tile_pixels=300) - run(tile_pixels=10**9)).abs().max()) <= 1e-5
 
@@ -113,7 +113,8 @@ def test_a_gray_cascade_takes_channels_apart(verb):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_upscaling_keeps_its_input(mode, channels):
     image = picture(channels, (19, 26))
-    large = walked("upscale", image, cascade(), factor=4, mode=mode, seed=2, ladder=LADDERS[1], tile_pixels=200)
+    schedule = SCHEDULES[1] if mode == "sample" else None
+    large = walked("upscale", image, cascade(), factor=4, seed=2, schedule=schedule, tile_pixels=200)
     means = torch.nn.functional.avg_pool2d(large[None], 4)[0]
     assert float((means - image).abs().max()) < 1e-6
 
@@ -176,7 +177,9 @@ def test_a_cascade_that_sees_the_whole_image_denoises_in_one_piece():
     assert not is_local(model) and is_local(cascade())
     image = picture(3, (20, 18))
     with pytest.raises(WavdiffError, match="sees the whole image"):
-        TiledWalk(model, 3).denoise(lambda a, b, c, d: image[:, a:b, c:d], (20, 18), [0.1, 0.1], lambda *a: None)
+        denoise_tiled(
+            TiledCanvas(model, 3), lambda a, b, c, d: image[:, a:b, c:d], (20, 18), [0.1, 0.1], lambda *a: None
+        )
     results = []
     denoise_picture(
         model, lambda a, b, c, d: image[:, a:b, c:d], (20, 18), 3, [0.1, 0.1], lambda a, c, v: results.append(v)
@@ -188,11 +191,11 @@ def test_a_cascade_that_sees_the_whole_image_denoises_in_one_piece():
 
 def test_wrong_arguments_name_the_rule():
     with pytest.raises(WavdiffError, match="1 \\(gray\\) or 3"):
-        TiledWalk(cascade(), 2)
+        TiledCanvas(cascade(), 2)
     with pytest.raises(WavdiffError, match="3 noise levels"):
-        TiledWalk(cascade(), 3).denoise(lambda *a: picture(3, (4, 4)), (4, 4), [0.1], lambda *a: None)
+        denoise_tiled(TiledCanvas(cascade(), 3), lambda *a: picture(3, (4, 4)), (4, 4), [0.1], lambda *a: None)
     with pytest.raises(WavdiffError, match="2, 4"):
-        TiledWalk(cascade(), 3).upscale(lambda *a: picture(3, (4, 4)), (4, 4), 3, lambda *a: None)
+        upscale_tiled(TiledCanvas(cascade(), 3), lambda *a: picture(3, (4, 4)), (4, 4), 3, lambda *a: None)
     with pytest.raises(WavdiffError, match="Haar"):
         network = {"kind": "local", "width": 8, "depth": 4, "receptive_field": 5}
-        TiledWalk(WaveletCascade((16, 16), 1, "db2", network, [network], 0.5, [0.1]), 1)
+        TiledCanvas(WaveletCascade((16, 16), 1, "db2", network, [network], 0.5, [0.1]), 1)

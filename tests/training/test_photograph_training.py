@@ -12,8 +12,8 @@ from wavdiff.data import Augmentation, ExampleDataset
 from wavdiff.data.protocols import ArraySource
 from wavdiff.data.sources.folder import open_folder
 from wavdiff.models.cascade.noise import NoiseDistribution
+from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.models.cascade.training.noisy_examples import NoisyExamples
-from wavdiff.models.folders import load_cascade
 from wavdiff.system.errors import WavdiffError
 from wavdiff.training.batches import TrainingExamples
 from wavdiff.training.config import RunConfig, from_mapping

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save
 from wavdiff.data import Augmentation, ExampleDataset
 from wavdiff.data.protocols import ArraySource
 from wavdiff.models import wavelets
+from wavdiff.models.cascade.denoisers import Coarse
 from wavdiff.models.cascade.noise import NoiseDistribution
 from wavdiff.models.cascade.training.noisy_examples import NoisyExamples
 from wavdiff.models.cascade.training.objective import CascadeObjective
@@ -261,14 +262,24 @@ def recorded(
     """What the objective hands to every scale's loss, by scale."""
     cascade = build_cascade(config, 0.5, [0.1] * config.model.levels)
     seen: dict[str, dict[str, torch.Tensor]] = {}
-    names = ("clean", "noisy", "level", "clean_coarse", "coarse", "noisy_coarse", "coarse_level")
     for scale in cascade.scale_names:
         denoiser = cascade.denoiser(scale)
         original: Callable[..., Any] = denoiser.loss
 
-        def spy(*arguments: torch.Tensor, scale: str = scale, original: Callable[..., Any] = original) -> Any:
-            seen[scale] = dict(zip(names, arguments, strict=False))
-            return original(*arguments)
+        def spy(
+            clean: torch.Tensor,
+            noisy: torch.Tensor,
+            level: torch.Tensor,
+            coarse: Coarse | None = None,
+            clean_coarse: torch.Tensor | None = None,
+            scale: str = scale,
+            original: Callable[..., Any] = original,
+        ) -> Any:
+            seen[scale] = {"clean": clean, "noisy": noisy, "level": level}
+            if coarse is not None:
+                given = {"coarse": coarse.estimate, "noisy_coarse": coarse.observed, "coarse_level": coarse.level}
+                seen[scale] |= {"clean_coarse": clean_coarse, **given}
+            return original(clean, noisy, level, coarse, clean_coarse)
 
         monkeypatch.setattr(denoiser, "loss", spy)
     with torch.no_grad():

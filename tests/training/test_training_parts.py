@@ -13,8 +13,8 @@ from fresh_processes import Fresh
 from safetensors.torch import load_file
 from test_training import changed, last, load_weights, tiny
 
+from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.models.cascade.training.assembling import assemble, open_part
-from wavdiff.models.folders import load_cascade
 from wavdiff.system.errors import WavdiffError
 from wavdiff.training.records import LEVEL_NAMES, level_class
 from wavdiff.training.status import duration, read_status, status_table

@@ -16,25 +16,25 @@ from wavdiff.models.cascade.ascent import (
     DETAIL_ASCENT,
     DIVERGED,
     LOWPASS_ASCENT,
+    UNIT,
     Ascended,
     Ascent,
     StochasticAscentScheduler,
     ascend,
     make_ascent_scheduler,
-    start_level,
 )
 from wavdiff.models.cascade.blind_denoisers import to_pixels
+from wavdiff.models.cascade.canvas import WholeCanvas
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.noise import expand, preconditioning
+from wavdiff.models.cascade.noise import expand
 from wavdiff.models.cascade.published.importing import load_release
 from wavdiff.models.cascade.published.release import find_release
 from wavdiff.models.cascade.random_numbers import derive_generator, draw_noise
-from wavdiff.models.cascade.walk import stretch
+from wavdiff.models.cascade.verbs import stretch
+from wavdiff.models.cascade.walk import draw_details
 from wavdiff.system.errors import WavdiffError
 
 SHAPE = (1, 64, 64)
-UNIT = 0.25
-"""Pixels per standardised unit, so that a forgotten unit shows."""
 Residual = Callable[[Tensor], Tensor]
 
 
@@ -61,18 +61,13 @@ def white_residual(spread: float) -> Residual:
     return residual
 
 
-def raw(residual: Residual) -> Callable[[Tensor, Tensor], Tensor]:
-    """As a network's raw output, from which `ascend` gets the residual back."""
-
-    def output(y: Tensor, levels: Tensor) -> Tensor:
-        c_skip, c_out, _ = preconditioning(levels)
-        return (y - residual(y) - expand(c_skip, y) * y) / expand(c_out, y)
-
-    return output
+def denoising(residual: Residual) -> Callable[[Tensor, Tensor], Tensor]:
+    """A denoiser of library units with that residual; it does not look at the level that it is told."""
+    return lambda y, level: y - residual(y)
 
 
 def walk(residual: Residual, ascent: Ascent, *seeds: int, begin: Tensor | None = None) -> Ascended:
-    return ascend(raw(residual), start(ascent, *seeds) if begin is None else begin, ascent, generators(*seeds), UNIT)
+    return ascend(denoising(residual), start(ascent, *seeds) if begin is None else begin, ascent, generators(*seeds))
 
 
 def step_sizes(ascent: Ascent, count: int) -> list[float]:
@@ -151,12 +146,12 @@ def test_with_the_whole_step_taken_nothing_is_random() -> None:
     ascent = Ascent(beta=1.0, sigma_l=0.05, h0=0.1, stopping="sigma")
     begin, random = start(ascent, 0), generators(5)
     before = random[0].get_state()
-    first = ascend(raw(white_residual(0.1)), begin, ascent, random, UNIT)
+    first = ascend(denoising(white_residual(0.1)), begin, ascent, random)
     assert torch.equal(random[0].get_state(), before)
-    again = ascend(raw(white_residual(0.1)), begin, ascent, generators(6), UNIT)
+    again = ascend(denoising(white_residual(0.1)), begin, ascent, generators(6))
     assert torch.equal(first.state, again.state) and first.calls == again.calls
     noisy = dataclasses.replace(ascent, beta=0.5)
-    one, other = (ascend(raw(white_residual(0.1)), begin, noisy, generators(k), UNIT).state for k in (5, 6))
+    one, other = (ascend(denoising(white_residual(0.1)), begin, noisy, generators(k)).state for k in (5, 6))
     assert not torch.equal(one, other)
 
 
@@ -246,7 +241,7 @@ def test_a_cascade_warns_of_images_that_were_given_up() -> None:
     cascade = random_cascade(size=16)
     ascent = Ascent(most_steps=3)
     with pytest.warns(UserWarning, match="scale low: the ascent did not converge for seeds 5, 7$"):
-        cascade.sample((1, 16, 16), [5, 7, 7], lowpass_ladder=ascent, stop_scale=2)
+        cascade.sample((1, 16, 16), [5, 7, 7], lowpass_schedule=ascent, stop_scale=2)
 
 
 @pytest.mark.parametrize(
@@ -303,19 +298,18 @@ def test_a_cascade_ascends_scale_by_scale() -> None:
     walk = cascade.sample(
         (1, 32, 32),
         [4, 9],
-        lowpass_ladder=ENDS,
-        detail_ladder=dataclasses.replace(ENDS, beta=1.0),
+        lowpass_schedule=ENDS,
+        detail_schedule=dataclasses.replace(ENDS, beta=1.0),
         lowpass_range=(0.1, 0.9),
         counted=lambda name, calls: told.update({name: list(calls)}),
     )
     assert set(told) == {"low", "0"} and all(len(calls) == 2 and min(calls) > 1 for calls in told.values())
     random = [derive_generator(seed, "low") for seed in (4, 9)]
-    begin = start_level(ENDS, cascade.lowpass) * draw_noise((1, 16, 16), random, torch.zeros(()))
-    assert cascade.lowpass.std / 2 == UNIT
+    begin = ENDS.sigma_0 / UNIT * draw_noise((1, 16, 16), random, torch.zeros(()))
     with torch.no_grad():
-        expected = ascend(cascade.lowpass.output, begin, ENDS, random, UNIT)
+        expected = ascend(lambda y, level: cascade.lowpass.denoise(y, level).mean, begin, ENDS, random)
     assert expected.calls == told["low"]
-    assert torch.allclose(walk[0], stretch(cascade.lowpass.std * expected.state, (0.1, 0.9)), atol=1e-3)
+    assert torch.allclose(walk[0], stretch(expected.state, (0.1, 0.9)), atol=1e-3)
     low = to_pixels(walk[0])
     assert torch.allclose(low.amin(dim=(1, 2, 3)), torch.tensor(0.1), atol=1e-5)
 
@@ -326,8 +320,8 @@ def test_drawn_in_any_company_an_image_is_the_same() -> None:
     together = api.sample_walk(cascade, [0, 1, 2], batch_size=2, **settings)[-1]
     for seed in (0, 2):
         assert torch.equal(api.sample_walk(cascade, [seed], **settings)[-1][0], together[seed])
-    ladders = api.sample_walk(cascade, [0], lowpass_range=None)[-1]
-    assert not torch.allclose(ladders[0], together[0], atol=1e-2)
+    scheduled = api.sample_walk(cascade, [0], lowpass_range=None)[-1]
+    assert not torch.allclose(scheduled[0], together[0], atol=1e-2)
 
 
 def test_the_settings_of_the_demonstrations() -> None:
@@ -345,10 +339,13 @@ def test_released_details_take_as_many_calls_as_reported() -> None:
     clean = 2 * load_file(PUBLISHED / "reference.safetensors")["clean"] - 1
     coarse = torch.nn.functional.avg_pool2d(clean, 4).expand(2, -1, -1, -1)
     told: list[int] = []
-    random = [derive_generator(seed, "details", 1) for seed in (0, 1)]
+    canvas = WholeCanvas((160, 160), 1, coarse, (0, 1))
+    given, made = canvas.image(2), canvas.image(1)
+    given.values = coarse
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("error")
-        fine = cascade._refine(coarse, 1, random, DETAIL_ASCENT, lambda name, calls: told.extend(calls))
+        draw_details(cascade, canvas, 1, given, made, DETAIL_ASCENT, counted=lambda name, calls: told.extend(calls))
+    fine = made.values
     assert len(told) == 2 and all(40 <= calls <= 130 for calls in told), told
     # What was drawn is like the picture whose coarse half it was given: closer than the coarse half alone.
     half = torch.nn.functional.avg_pool2d(clean, 2)

@@ -10,7 +10,7 @@ from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.networks import (
     BiasFreeNetwork,
     ChannelScale,
-    FusedNetwork,
+    FoldedNetwork,
     bias_free_kernels,
     count_parameters,
 )
@@ -113,7 +113,7 @@ def test_it_has_as_many_parameters_as_published(
     inputs: int, outputs: int, depth: int, field: int, expected: int
 ) -> None:
     arguments = {"width": 64, "depth": depth, "receptive_field": field}
-    assert count_parameters({"kind": "bias-free", **arguments}, inputs, outputs, 2) == expected
+    assert count_parameters({"kind": "bias-free", **arguments}, 1, details=inputs > outputs) == expected
     with torch.device("meta"):
         network = BiasFreeNetwork(inputs, outputs, **arguments)
     assert sum(parameter.numel() for parameter in network.parameters()) == expected
@@ -182,11 +182,11 @@ def test_the_chain_equals_the_network(batch: int, depth: int) -> None:
     x = picture(batch=batch)
     with torch.inference_mode():
         expected = network(x)
-        fused = FusedNetwork(network, torch.zeros(1), dtype=torch.float32)
-        assert torch.allclose(fused(x), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
-        fused.on_cpu = False
-        assert torch.allclose(fused(x), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
-        scaled = FusedNetwork(
+        folded = FoldedNetwork(network, torch.zeros(1), dtype=torch.float32)
+        assert torch.allclose(folded(x), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+        folded.fused = False
+        assert torch.allclose(folded(x), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+        scaled = FoldedNetwork(
             network,
             torch.zeros(1),
             dtype=torch.float32,
@@ -202,7 +202,7 @@ def test_gray_is_folded_into_an_rgb_network() -> None:
     x = picture(4)
     with torch.inference_mode():
         expected = network(x.repeat_interleave(3, dim=1)).unflatten(1, (3, 3)).mean(dim=2)
-        gray = FusedNetwork(network, torch.zeros(1), gray=True, dtype=torch.float32)(x)
+        gray = FoldedNetwork(network, torch.zeros(1), gray=True, dtype=torch.float32)(x)
     assert gray.shape == (2, 3, 17, 22)
     assert torch.allclose(gray, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 

@@ -8,6 +8,7 @@ import torch
 from blind_models import (
     PUBLISHED,
     highpass,
+    needs_bfloat16,
     needs_release,
     random_cascade,
     random_network,
@@ -22,37 +23,31 @@ from torch.nn.functional import avg_pool2d
 
 from wavdiff.images.rectangle import Rectangle
 from wavdiff.models import wavelets
-from wavdiff.models.cascade.ascent import Ascent, start_level
-from wavdiff.models.cascade.blind_denoisers import (
-    BLIND_TOP,
-    BlindDetailDenoiser,
-    BlindLowpassDenoiser,
-    to_pixels,
-    top_observations,
-)
-from wavdiff.models.cascade.denoisers import DetailDenoiser
-from wavdiff.models.cascade.folded_denoisers import FusedBlindDetailDenoiser, FusedBlindLowpassDenoiser
+from wavdiff.models.cascade.ascent import UNIT, Ascent
+from wavdiff.models.cascade.blind_denoisers import BLIND_TOP, BlindDenoiser, to_pixels
+from wavdiff.models.cascade.denoisers import Coarse, Denoised, EDMDenoiser
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.noise import expand, preconditioning
 from wavdiff.models.cascade.published.importing import load_release
 from wavdiff.models.cascade.published.release import find_release
-from wavdiff.models.cascade.solvers import Ladder
-from wavdiff.models.cascade.walk import stretch
+from wavdiff.models.cascade.solvers import Schedule
+from wavdiff.models.cascade.verbs import stretch
+from wavdiff.models.cascade.walk import _start_level, mean_at_top
 from wavdiff.restoration.tasks import denoise_picture, is_local, knows_border, upscale_picture
 
-LADDERS = (Ladder(steps=3, solver="sde-dpm", sigma_max=10.0), Ladder(steps=4, solver="sde-dpm", sigma_max=10.0))
+SCHEDULES = (Schedule(steps=3, solver="sde-dpm", sigma_max=10.0), Schedule(steps=4, solver="sde-dpm", sigma_max=10.0))
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def lowpass_denoiser() -> BlindLowpassDenoiser:
-    return BlindLowpassDenoiser(random_network(1, 1), std=0.5).eval()
+def lowpass_denoiser() -> BlindDenoiser:
+    return BlindDenoiser(random_network(1, 1), std=0.5).eval()
 
 
-def detail_denoiser(channels: int = 1) -> BlindDetailDenoiser:
-    return BlindDetailDenoiser(random_network(4 * channels, 3 * channels), std=0.1).eval()
+def detail_denoiser(channels: int = 1) -> BlindDenoiser:
+    return BlindDenoiser(random_network(4 * channels, 3 * channels), std=0.1).eval()
 
 
 # --- one denoiser -----------------------------------------------------------------------------------------------------
@@ -64,10 +59,10 @@ def test_the_noise_is_as_homogeneous_as_the_network() -> None:
     with torch.no_grad():
 
         def of_lowpass(p: Tensor) -> Tensor:
-            return (2 * p - 1) - low(2 * p - 1, level)
+            return (2 * p - 1) - low.denoise(2 * p - 1, level).mean
 
         def of_details(p: Tensor, d: Tensor) -> Tensor:
-            return d - details(d, level, 2 * p - 1)[0]
+            return d - details.denoise(d, level, Coarse(2 * p - 1)).mean
 
         for factor in (4.0, 0.25, 0.3):
             for one, other in (
@@ -76,29 +71,30 @@ def test_the_noise_is_as_homogeneous_as_the_network() -> None:
             ):
                 assert torch.allclose(one, other, rtol=1e-4, atol=2e-5 * max(factor, 1))
         # To the last bit where only exponents change: the residual itself, before it is taken off.
-        assert torch.equal(low._residual(4 * pixels, level), 4 * low._residual(pixels, level))
+        assert torch.equal(low._noise(4 * pixels, level), 4 * low._noise(pixels, level))
 
 
 def test_black_without_noise_is_black() -> None:
     black = torch.full((1, 1, 8, 8), -1.0)
     with torch.no_grad():
-        assert torch.equal(lowpass_denoiser()(black, torch.ones(1)), black)
+        assert torch.equal(lowpass_denoiser().denoise(black, torch.ones(1)).mean, black)
 
 
 def test_noise_levels_are_not_looked_at_and_the_coarse_image_stays() -> None:
     low, details = lowpass_denoiser(), detail_denoiser()
     x, d = noise(2, 1, 9, 12), noise(2, 3, 9, 12)
     with torch.no_grad():
-        assert torch.equal(low(x, torch.tensor([0.1, 9.0])), low(x, torch.tensor([3.0, 0.0])))
-        first, coarse = details(d, torch.tensor([0.1, 9.0]), x)
-        again, _ = details(d, torch.tensor([3.0, 0.1]), x, x + 1, torch.tensor([0.5, 0.5]))
+        one, other = (low.denoise(x, torch.tensor(level)) for level in ([0.1, 9.0], [3.0, 0.0]))
+        assert torch.equal(one.mean, other.mean) and one.coarse is None
+        first, coarse = details.denoise(d, torch.tensor([0.1, 9.0]), Coarse(x))
+        again, _ = details.denoise(d, torch.tensor([3.0, 0.1]), Coarse(x, x + 1, torch.tensor([0.5, 0.5])))
         assert torch.equal(first, again) and torch.equal(coarse, x)
 
 
-def test_the_raw_output_and_the_loss_are_those_of_the_denoised_image() -> None:
+def test_the_loss_is_that_of_the_denoised_image() -> None:
     low, details = lowpass_denoiser(), detail_denoiser()
     levels = torch.tensor([0.2, 3.0])
-    c_skip, c_out, _ = (expand(value, torch.zeros(2, 1, 1, 1)) for value in preconditioning(levels))
+    c_out = expand(preconditioning(levels)[1], torch.zeros(2, 1, 1, 1))
     x, clean, d, clean_d = (
         noise(2, 1, 9, 12),
         noise(2, 1, 9, 12, seed=1),
@@ -106,17 +102,12 @@ def test_the_raw_output_and_the_loss_are_those_of_the_denoised_image() -> None:
         noise(2, 3, 9, 12, seed=1),
     )
     with torch.no_grad():
-        denoised = c_skip * x + c_out * low.output(x, levels)
-        assert torch.allclose(0.5 * denoised, low(0.5 * x, 0.5 * levels), atol=1e-5)
-        raw, correction = details.output(d, levels, x, x, levels)
-        assert torch.allclose(0.1 * (c_skip * d + c_out * raw), details(0.1 * d, 0.1 * levels, x)[0], atol=1e-5)
-        assert torch.equal(correction, torch.zeros_like(x))
-        loss, same = low.loss(clean, x, 0.5 * levels)
-        wanted = low(x, 0.5 * levels)
+        loss, (same, _) = low.loss(clean, x, 0.5 * levels)
+        wanted = low.denoise(x, 0.5 * levels).mean
         assert torch.equal(same, wanted)
         assert torch.allclose(loss, ((wanted - clean) / (0.5 * c_out)).square().mean(dim=(1, 2, 3)), rtol=1e-4)
-        loss, same, coarse = details.loss(clean_d, d, 0.1 * levels, clean, x, x + 1, levels)
-        wanted, _ = details(d, 0.1 * levels, x)
+        loss, (same, coarse) = details.loss(clean_d, d, 0.1 * levels, Coarse(x, x + 1, levels), clean)
+        wanted = details.denoise(d, 0.1 * levels, Coarse(x)).mean
         assert torch.equal(same, wanted) and torch.equal(coarse, x)
         error = ((wanted - clean_d) / (0.1 * c_out)).square().sum(dim=(1, 2, 3)) / (4 * 9 * 12)  # over 4C, as there
         assert torch.allclose(loss, error, rtol=1e-4)
@@ -124,30 +115,36 @@ def test_the_raw_output_and_the_loss_are_those_of_the_denoised_image() -> None:
 
 def test_with_gradients_and_without_the_result_is_the_same() -> None:
     low, x, level = lowpass_denoiser(), noise(2, 1, 9, 12), torch.ones(2)
-    with_graph = low(x, level)
+    with_graph = low.denoise(x, level).mean
     with torch.no_grad():
-        assert torch.allclose(low(x, level), with_graph, atol=1e-5)
+        assert torch.allclose(low.denoise(x, level).mean, with_graph, atol=1e-5)
     with_graph.square().sum().backward()
     assert all(parameter.grad is not None for parameter in low.parameters())
     double = lowpass_denoiser().double()
     with torch.no_grad():
-        assert torch.allclose(double(x.double(), level.double()).float(), with_graph, atol=1e-4)
+        assert torch.allclose(double.denoise(x.double(), level.double()).mean.float(), with_graph, atol=1e-4)
 
 
 def test_under_autocast_a_mean_is_computed_in_float32() -> None:
     low, x, level = lowpass_denoiser(), noise(2, 1, 9, 12), torch.ones(2)
     with torch.no_grad():
-        exact = low(x, level)
+        exact = low.denoise(x, level).mean
         with torch.autocast("cpu", torch.bfloat16):
-            assert torch.equal(low(x, level), exact)
-            rough = low(x, level, precise=False)
+            assert torch.equal(low.denoise(x, level).mean, exact)
+
+
+@needs_bfloat16
+def test_the_steps_of_a_solver_are_computed_in_the_precision_asked_for() -> None:
+    low, x = lowpass_denoiser(), noise(2, 1, 9, 12)
+    with torch.inference_mode():
+        exact, rough = (low.at(1.0, gray=False, dtype=t).denoise(x).mean for t in (torch.float32, torch.bfloat16))
     assert 0 < float((rough - exact).abs().max()) < 0.2
 
 
 # --- changed weights are seen -----------------------------------------------------------------------------------------
 
 
-def fused_step(low: BlindLowpassDenoiser) -> None:
+def fused_step(low: BlindDenoiser) -> None:
     optimizer = torch.optim.AdamW(low.parameters(), lr=0.1, fused=True)
     for parameter in low.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -156,23 +153,23 @@ def fused_step(low: BlindLowpassDenoiser) -> None:
     low.eval()
 
 
-def averaged_weights(low: BlindLowpassDenoiser) -> None:
+def averaged_weights(low: BlindDenoiser) -> None:
     other = lowpass_denoiser()
     randomise(other, seed=5)
     EMAModel(other.parameters()).copy_to(low.parameters())
     low.eval()
 
 
-def loaded(low: BlindLowpassDenoiser) -> None:
+def loaded(low: BlindDenoiser) -> None:
     low.load_state_dict({name: 0.5 * value for name, value in low.state_dict().items()})
 
 
-def changed_in_place(low: BlindLowpassDenoiser) -> None:
+def changed_in_place(low: BlindDenoiser) -> None:
     with torch.no_grad():
         next(low.parameters()).mul_(2)
 
 
-def other_statistics(low: BlindLowpassDenoiser) -> None:
+def other_statistics(low: BlindDenoiser) -> None:
     low.network.scales[1].running_sd.mul_(2)
 
 
@@ -180,13 +177,13 @@ def other_statistics(low: BlindLowpassDenoiser) -> None:
 def test_the_chain_is_made_again_when_weights_change(change) -> None:
     low, x, level = lowpass_denoiser(), noise(1, 1, 9, 12), torch.ones(1)
     with torch.no_grad():
-        before = low(x, level)
-        assert torch.equal(low(x, level), before)
+        before = low.denoise(x, level).mean
+        assert torch.equal(low.denoise(x, level).mean, before)
     change(low)
     with torch.no_grad():
         expected = x - 2 * low.network(to_pixels(x))
         assert not torch.allclose(before, expected, atol=1e-2)
-        assert torch.allclose(low(x, level), expected, rtol=1e-4, atol=1e-4)
+        assert torch.allclose(low.denoise(x, level).mean, expected, rtol=1e-4, atol=1e-4)
 
 
 # --- what the released networks know of noise -------------------------------------------------------------------------
@@ -218,31 +215,46 @@ def test_the_size_of_the_residual_is_the_noise_level(sigma: float) -> None:
         assert seen**0.5 == pytest.approx(sigma, rel=0.2)
 
     level = torch.ones(1)
-    check(lambda noisy: flat.lowpass(noisy, level), face())
-    check(lambda noisy: cascade.lowpass(noisy, level), pyramid.coarse)
-    check(lambda noisy: cascade.details[1](noisy, level, pyramid.coarse)[0], pyramid.details[1])
+    check(lambda noisy: flat.lowpass.denoise(noisy, level).mean, face())
+    check(lambda noisy: cascade.lowpass.denoise(noisy, level).mean, pyramid.coarse)
+    coarse = Coarse(pyramid.coarse)
+    check(lambda noisy: cascade.details[1].denoise(noisy, level, coarse).mean, pyramid.details[1])
 
 
 # --- pieces of the walk -----------------------------------------------------------------------------------------------
 
 
+def top_observations(denoiser: EDMDenoiser | BlindDenoiser, scale: int, where: Rectangle) -> list[Tensor]:
+    """What the mean of the details given the coarse image alone is made of."""
+    seen: list[Tensor] = []
+
+    def answer(noisy: Tensor, coarse: Coarse | None) -> Denoised:
+        assert coarse is not None and coarse.observed is None
+        seen.append(noisy)
+        return Denoised(noisy)
+
+    mean = mean_at_top(denoiser, scale, torch.zeros(1, 1, where.height, where.width), where, answer)
+    assert torch.allclose(mean, torch.stack(seen).mean(dim=0))
+    return seen
+
+
 def test_details_are_imagined_from_noise_that_is_a_function_of_its_place() -> None:
     denoiser = detail_denoiser()
-    whole = top_observations(denoiser, 1, 3, Rectangle(0, 80, 0, 90))
-    part = top_observations(denoiser, 1, 3, Rectangle(60, 75, 10, 90))
+    whole = top_observations(denoiser, 1, Rectangle(0, 80, 0, 90))
+    part = top_observations(denoiser, 1, Rectangle(60, 75, 10, 90))
     assert len(whole) == denoiser.mean_draws
     assert all(torch.equal(a[..., 60:75, 10:90], b) for a, b in zip(whole, part, strict=True))
     assert not torch.equal(whole[0], whole[1])
-    assert not torch.equal(whole[0], top_observations(denoiser, 0, 3, Rectangle(0, 80, 0, 90))[0])
+    assert not torch.equal(whole[0], top_observations(denoiser, 0, Rectangle(0, 80, 0, 90))[0])
     assert float(torch.stack(whole).std()) == pytest.approx(BLIND_TOP * 0.1, rel=0.02)
-    knowing = DetailDenoiser(torch.nn.Identity(), 0.1, 0.5)
-    assert [float(d.abs().max()) for d in top_observations(knowing, 1, 3, Rectangle(0, 8, 0, 9))] == [0.0]
+    knowing = EDMDenoiser(torch.nn.Identity(), 0.1, 0.5)
+    assert [float(d.abs().max()) for d in top_observations(knowing, 1, Rectangle(0, 8, 0, 9))] == [0.0]
 
 
 def test_a_walk_begins_where_its_settings_say() -> None:
     denoiser = lowpass_denoiser()
-    assert start_level(Ladder(sigma_max=7.0), denoiser) == 7.0
-    assert start_level(Ascent(sigma_0=0.8), denoiser) * denoiser.std / 2 == pytest.approx(0.8)  # of pixels in [0, 1]
+    assert _start_level(Schedule(sigma_max=7.0), denoiser) == 7.0 * denoiser.std
+    assert UNIT * _start_level(Ascent(sigma_0=0.8), denoiser) == pytest.approx(0.8)  # of pixels in [0, 1]
 
 
 def test_stretching_puts_the_darkest_and_the_brightest_at_the_limits() -> None:
@@ -258,16 +270,18 @@ def test_stretching_puts_the_darkest_and_the_brightest_at_the_limits() -> None:
 def test_a_drawn_lowpass_image_is_stretched_and_the_details_see_it_so() -> None:
     cascade = random_cascade(lowpass_range=[0.0, 0.8])
     assert cascade.lowpass_range == (0.0, 0.8) and random_cascade().lowpass_range is None
-    draw = functools.partial(cascade.sample, (1, 32, 32), [3], lowpass_ladder=LADDERS[0], detail_ladder=LADDERS[1])
+    draw = functools.partial(
+        cascade.sample, (1, 32, 32), [3], lowpass_schedule=SCHEDULES[0], detail_schedule=SCHEDULES[1]
+    )
     plain, stretched = draw(), draw(lowpass_range=(0.0, 0.8))
     assert torch.equal(stretched[0], stretch(plain[0], (0.0, 0.8)))
     assert torch.allclose(avg_pool2d(stretched[-1], 4), stretched[0], atol=1e-4)
     assert not torch.equal(stretched[-1], plain[-1])
 
 
-def test_default_ladders_begin_where_blind_networks_can() -> None:
-    assert random_cascade().ladder("lowpass").sigma_max == random_cascade().ladder("details").sigma_max == BLIND_TOP
-    assert random_cascade(ladders={"details": {"sigma_max": 3.0}}).ladder("details").sigma_max == 3.0
+def test_default_schedules_begin_where_blind_networks_can() -> None:
+    assert random_cascade().schedule("lowpass").sigma_max == random_cascade().schedule("details").sigma_max == BLIND_TOP
+    assert random_cascade(ladders={"details": {"sigma_max": 3.0}}).schedule("details").sigma_max == 3.0
 
 
 def test_a_mean_over_pixels_is_what_the_exact_network_says() -> None:
@@ -286,7 +300,7 @@ def test_imagined_details_are_the_mean_over_their_draws() -> None:
     cascade = smoothing_cascade(16)
     small = noise(1, 1, 8, 8)
     large = cascade.upscale(small, 2)
-    draws = top_observations(cascade.details[0], 0, 3, Rectangle(0, 8, 0, 8))
+    draws = top_observations(cascade.details[0], 0, Rectangle(0, 8, 0, 8))
     mean = torch.stack([d - highpass(d) for d in draws]).mean(dim=0)
     assert torch.allclose(large, wavelets.join(small, mean), atol=1e-5)
 
@@ -301,9 +315,9 @@ def model(channels: int) -> WaveletCascade:
 
 VERBS = {
     "denoise": {},
-    "denoise sample": {"mode": "sample", "seed": 3, "ladders": LADDERS},
+    "denoise sample": {"mode": "sample", "seed": 3, "schedules": SCHEDULES},
     "upscale": {"factor": 4},
-    "upscale sample": {"factor": 4, "mode": "sample", "seed": 3, "ladder": LADDERS[1]},
+    "upscale sample": {"factor": 4, "seed": 3, "schedule": SCHEDULES[1]},
 }
 
 
@@ -325,7 +339,7 @@ def test_tiled_equals_untiled(verb: str, size: tuple[int, int], cascade_channels
 @pytest.mark.parametrize("gray", [False, True])
 def test_folded_denoisers_equal_those_they_are_made_of(gray: bool) -> None:
     channels, seen = (3, 1) if gray else (1, 1)
-    low = BlindLowpassDenoiser(random_network(channels, channels), std=0.5).eval()
+    low = BlindDenoiser(random_network(channels, channels), std=0.5).eval()
     details = detail_denoiser(channels)
     x, d, level = noise(1, seen, 12, 10), noise(1, 3 * seen, 12, 10), torch.ones(1)
 
@@ -336,15 +350,12 @@ def test_folded_denoisers_equal_those_they_are_made_of(gray: bool) -> None:
         return values.unflatten(1, (-1, channels // seen)).mean(dim=2)
 
     with torch.inference_mode():
-        for unit in (1.0, 0.1, 0.5):  # of what they are called with, in std: standardised, and library units
-            fused = FusedBlindLowpassDenoiser(low, unit, gray=gray, dtype=torch.float32)
-            size = 0.5 / unit
-            assert torch.allclose(fused(x / size) * size, folded(low(threefold(x), level)), atol=1e-4)
-            fused_details = FusedBlindDetailDenoiser(details, unit, gray=gray, dtype=torch.float32)
-            size = 0.1 / unit
-            answer, coarse = fused_details(d / size, x)
-            assert torch.equal(coarse, x)
-            assert torch.allclose(answer * size, folded(details(threefold(d), level, threefold(x))[0]), atol=1e-4)
+        answer = low.at(0.3, gray=gray, dtype=torch.float32).denoise(x)
+        assert torch.allclose(answer.mean, folded(low.denoise(threefold(x), level).mean), atol=1e-4)
+        answer = details.at(0.3, gray=gray, dtype=torch.float32).denoise(d, None, Coarse(x))
+        assert torch.equal(answer.coarse, x)
+        expected = details.denoise(threefold(d), level, Coarse(threefold(x))).mean
+        assert torch.allclose(answer.mean, folded(expected), atol=1e-4)
 
 
 def test_only_pictures_as_in_training_are_done_in_one_piece() -> None:
@@ -358,7 +369,7 @@ def test_only_pictures_as_in_training_are_done_in_one_piece() -> None:
     denoise_picture(
         seeing, lambda a, b, c, d: image[:, a:b, c:d], (32, 32), 1, [0.2] * 3, lambda a, c, v: parts.append(v)
     )
-    assert torch.allclose(parts[0][None], seeing.denoise(image[None], torch.tensor([0.2])), atol=1e-5)
+    assert torch.allclose(parts[0][None], seeing.denoise(image[None], torch.tensor([0.2])).mean, atol=1e-5)
     parts.clear()
     small = avg_pool2d(image, 4)
     upscale_picture(seeing, lambda a, b, c, d: small[:, a:b, c:d], (8, 8), 1, 4, lambda a, c, v: parts.append(v))

@@ -21,12 +21,12 @@ from wavdiff.models.cascade.networks.cost import count_multiply_adds
 from wavdiff.models.cascade.networks.kinds import build_network
 from wavdiff.models.cascade.noise import SIGMA_MAX
 from wavdiff.models.cascade.random_numbers import derive_generator
-from wavdiff.models.cascade.solvers import Ladder
-from wavdiff.models.cascade.walk import stretch
-from wavdiff.models.folders import load_cascade, save_model
+from wavdiff.models.cascade.saved import load_cascade, save_model
+from wavdiff.models.cascade.solvers import Schedule
+from wavdiff.models.cascade.verbs import stretch
 from wavdiff.system.errors import WavdiffError
 
-DPM, SDE = Ladder(steps=48), Ladder(steps=48, solver="sde-dpm")
+DPM, SDE = Schedule(steps=48), Schedule(steps=48, solver="sde-dpm")
 
 
 def levels_of(count: int, level: float) -> Tensor:
@@ -38,7 +38,7 @@ def levels_of(count: int, level: float) -> Tensor:
 
 def test_samples_have_the_covariance_of_the_model_at_every_scale() -> None:
     cascade = GaussianCascade()
-    walk = cascade.sample((1, 8, 8), range(2000), lowpass_ladder=DPM, detail_ladder=DPM)
+    walk = cascade.sample((1, 8, 8), range(2000), lowpass_schedule=DPM, detail_schedule=DPM)
     assert [tuple(image.shape[1:]) for image in walk] == [(1, 2, 2), (1, 4, 4), (1, 8, 8)]
     for image, covariance in zip(walk, reversed(cascade.coarse_covariances), strict=True):
         worst, mean_square, worst_mean = worst_and_mean_score(
@@ -61,16 +61,16 @@ def test_denoising_is_the_posterior_mean_of_the_image(wavelet: str, level: float
     clean = cascade.draw(6)
     noisy = clean + level * torch.randn(clean.shape, generator=derive_generator(1), dtype=torch.float64)
     expected = rows(noisy) @ wiener(cascade.covariance, level).T
-    got = rows(cascade.denoise(noisy, levels_of(6, level)))
+    got = rows(cascade.denoise(noisy, levels_of(6, level)).mean)
     assert (got - expected).norm() < 1e-9 * expected.norm()
 
 
 def test_denoising_takes_a_level_for_every_image() -> None:
     cascade = GaussianCascade()
     noisy = cascade.draw(3)
-    together = cascade.denoise(noisy, torch.tensor([0.1, 0.4, 0.1], dtype=torch.float64))
+    together = cascade.denoise(noisy, torch.tensor([0.1, 0.4, 0.1], dtype=torch.float64)).mean
     for index, level in enumerate((0.1, 0.4, 0.1)):
-        alone = cascade.denoise(noisy[index : index + 1], levels_of(1, level))
+        alone = cascade.denoise(noisy[index : index + 1], levels_of(1, level)).mean
         torch.testing.assert_close(alone, together[index : index + 1], rtol=0, atol=1e-12)
 
 
@@ -93,7 +93,7 @@ def test_denoising_without_augmentation_is_the_mean_of_the_factorisation(level: 
         weights = torch.linalg.solve(pair, joint[:, size:]).T
         details = torch.cat([estimate, observed[:, size:]], dim=1) @ weights.T
         estimate = torch.cat([estimate, details], dim=1) @ torch.linalg.inv(matrix).T
-    got = rows(cascade.denoise(noisy, levels_of(4, level)))
+    got = rows(cascade.denoise(noisy, levels_of(4, level)).mean)
     assert (got - estimate).norm() < 1e-9 * estimate.norm()
     # It is not the full posterior mean: information does not flow from fine to coarse.
     full = rows(noisy) @ wiener(cascade.covariance, level).T
@@ -107,14 +107,7 @@ def test_posterior_samples_have_the_mean_and_covariance_of_the_factorisation() -
     cascade, level, count = GaussianCascade(), 0.25, 600
     noisy = cascade.draw(1) + level * torch.randn(1, 1, 8, 8, generator=derive_generator(3), dtype=torch.float64)
     mean, covariance = cascade.factorised_posterior(noisy, level)
-    samples = cascade.denoise(
-        noisy.expand(count, 1, 8, 8),
-        levels_of(count, level),
-        mode="sample",
-        seeds=range(count),
-        lowpass_ladder=SDE,
-        detail_ladder=SDE,
-    )
+    samples = cascade.draw_posterior(noisy.expand(count, 1, 8, 8), level, range(count), SDE, SDE)
     worst, mean_square, worst_mean = worst_and_mean_score(rows(samples), mean, covariance)
     assert worst < 5 and worst_mean < 4.5
     assert mean_square < 1 + 4 * (2 / 2080) ** 0.5
@@ -127,8 +120,8 @@ def test_posterior_samples_have_the_mean_and_covariance_of_the_factorisation() -
 def test_upscaling_keeps_its_input(factor: int) -> None:
     cascade = GaussianCascade()
     small = wavelets.decompose(cascade.draw(3), factor.bit_length() - 1).coarse
-    for mode in ("mean", "sample"):
-        large = cascade.upscale(small, factor, mode=mode, seeds=range(3), ladder=Ladder(steps=6))  # type: ignore[arg-type]
+    for seeds in (None, range(3)):
+        large = cascade.upscale(small, factor, seeds=seeds, schedule=Schedule(steps=6))
         assert large.shape == (3, 1, 8, 8)
         assert (torch.nn.functional.avg_pool2d(large, factor) - small).abs().max() < 1e-6
 
@@ -154,7 +147,7 @@ def test_upscaling_in_the_mean_is_the_conditional_mean() -> None:
 def test_upscaled_samples_scatter_around_the_mean_with_the_conditional_covariance() -> None:
     cascade, count = GaussianCascade(), 1500
     small = wavelets.decompose(cascade.draw(1), 1).coarse
-    large = cascade.upscale(small.expand(count, 1, 4, 4), 2, mode="sample", seeds=range(count), ladder=DPM)
+    large = cascade.upscale(small.expand(count, 1, 4, 4), 2, seeds=range(count), schedule=DPM)
     _, details = wavelets.split(large)
     exact = cascade.details[0]
     mean = (rows(small) @ exact.regression.T)[0]
@@ -164,8 +157,8 @@ def test_upscaled_samples_scatter_around_the_mean_with_the_conditional_covarianc
 
 def test_no_noise_means_no_change() -> None:
     noisy = GaussianCascade().draw(2)
-    for mode in ("mean", "sample"):
-        assert torch.equal(GaussianCascade().denoise(noisy, levels_of(2, 0.0), mode=mode, seeds=[0, 1]), noisy)  # type: ignore[arg-type]
+    assert torch.equal(GaussianCascade().denoise(noisy, levels_of(2, 0.0)).mean, noisy)
+    assert torch.equal(GaussianCascade().draw_posterior(noisy, 0.0, [0, 1]), noisy)
 
 
 # --- a small cascade of networks with random weights ----------------------------------------------------------------
@@ -183,12 +176,12 @@ def small_cascade(channels: int = 1, levels: int = 2, seed: int = 0) -> WaveletC
     return cascade.eval()
 
 
-LOW, FINE = Ladder(steps=4), Ladder(steps=3, solver="sde-dpm")
+LOW, FINE = Schedule(steps=4), Schedule(steps=3, solver="sde-dpm")
 
 
 def draw(cascade: WaveletCascade, seeds: list[int], **settings: object) -> list[Tensor]:
     shape = (cascade.channels, 16, 16)
-    return cascade.sample(shape, seeds, lowpass_ladder=LOW, detail_ladder=FINE, **settings)  # type: ignore[arg-type]
+    return cascade.sample(shape, seeds, lowpass_schedule=LOW, detail_schedule=FINE, **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -212,13 +205,11 @@ def test_posterior_samples_and_enlargements_depend_on_their_own_seed_only() -> N
     cascade = small_cascade()
     cascade.autocast = False
     image = torch.rand(1, 1, 16, 16, generator=derive_generator(0)).expand(3, 1, 16, 16)
-    level = torch.full((3,), 0.2)
-    ladders = {"lowpass_ladder": FINE, "detail_ladder": FINE}
-    noisy = cascade.denoise(image, level, mode="sample", seeds=[1, 2, 3], **ladders)
-    alone = cascade.denoise(image[:1], level[:1], mode="sample", seeds=[2], **ladders)
+    noisy = cascade.draw_posterior(image, 0.2, [1, 2, 3], FINE, FINE)
+    alone = cascade.draw_posterior(image[:1], 0.2, [2], FINE, FINE)
     torch.testing.assert_close(alone[0], noisy[1], rtol=0, atol=1e-5)
-    large = cascade.upscale(image, 2, mode="sample", seeds=[1, 2, 3], ladder=FINE)
-    alone = cascade.upscale(image[:1], 2, mode="sample", seeds=[2], ladder=FINE)
+    large = cascade.upscale(image, 2, seeds=[1, 2, 3], schedule=FINE)
+    alone = cascade.upscale(image[:1], 2, seeds=[2], schedule=FINE)
     torch.testing.assert_close(alone[0], large[1], rtol=0, atol=1e-5)
     assert not torch.equal(noisy[0], noisy[1]) and not torch.equal(large[0], large[1])
 
@@ -251,13 +242,13 @@ def test_any_size_is_denoised_and_enlarged(size: tuple[int, int]) -> None:
     image = torch.rand(2, 3, *size, generator=derive_generator(1)) * 2 - 1
     level = torch.tensor([0.1, 0.1])
     for result in (
-        cascade.denoise(image, level),
-        cascade.denoise(image, level, mode="sample", seeds=[0, 1], lowpass_ladder=FINE, detail_ladder=FINE),
+        cascade.denoise(image, level).mean,
+        cascade.draw_posterior(image, 0.1, [0, 1], FINE, FINE),
     ):
         assert result.shape == image.shape and result.isfinite().all()
     for factor in (2, 4):
-        for mode in ("mean", "sample"):
-            large = cascade.upscale(image, factor, mode=mode, seeds=[0, 1], ladder=FINE)  # type: ignore[arg-type]
+        for seeds in (None, [0, 1]):
+            large = cascade.upscale(image, factor, seeds=seeds, schedule=FINE)
             assert large.shape == (2, 3, factor * size[0], factor * size[1])
             means = torch.nn.functional.avg_pool2d(large, factor)
             assert (means - image).abs().max() < 1e-6 * max(1.0, float(large.abs().max()))
@@ -269,7 +260,7 @@ def test_a_cascade_without_details_is_one_denoiser() -> None:
     image = torch.rand(1, 1, 16, 16, generator=derive_generator(2))
     level = torch.tensor([0.3])
     with torch.no_grad():
-        torch.testing.assert_close(cascade.denoise(image, level), cascade.lowpass(image, level))
+        torch.testing.assert_close(cascade.denoise(image, level).mean, cascade.lowpass.denoise(image, level).mean)
     assert len(draw(cascade, [0])) == 1 and cascade.scale_names == ["low"]
     with pytest.raises(WavdiffError, match="factor must be one of none"):
         cascade.upscale(image, 2)
@@ -280,11 +271,11 @@ def test_errors_say_the_rule_and_the_value() -> None:
     for factor in (0, 1, 3, 6, 8, -2):
         with pytest.raises(WavdiffError, match=f"factor must be one of 2, 4 for this cascade, got {factor}"):
             cascade.upscale(image, factor)
-    for seeds in (None, [1], [1, 2, 3]):
-        with pytest.raises(WavdiffError, match=r"mode 'sample' needs one seed per image \(2\)"):
-            cascade.upscale(image, 2, mode="sample", seeds=seeds)
-        with pytest.raises(WavdiffError, match=r"mode 'sample' needs one seed per image \(2\)"):
-            cascade.denoise(image, torch.tensor([0.1, 0.1]), mode="sample", seeds=seeds)
+    for seeds in ([], [1], [1, 2, 3]):
+        with pytest.raises(WavdiffError, match=r"one seed per image is needed \(2\), got \["):
+            cascade.upscale(image, 2, seeds=seeds)
+        with pytest.raises(WavdiffError, match=r"one seed per image is needed \(2\), got \["):
+            cascade.draw_posterior(image, 0.1, seeds)
     with pytest.raises(WavdiffError, match=r"height 18 is not divisible by 2\*\*2 = 4"):
         cascade.sample((1, 18, 16), [0])
     with pytest.raises(WavdiffError, match="width 2 is not divisible"):
@@ -295,8 +286,6 @@ def test_errors_say_the_rule_and_the_value() -> None:
     for level in (-0.1, float("nan")):
         with pytest.raises(WavdiffError, match="noise levels must not be negative"):
             cascade.denoise(image, torch.tensor([0.1, level]))
-    with pytest.raises(WavdiffError, match="needs one noise level for the batch"):
-        cascade.denoise(image, torch.tensor([0.1, 0.2]), mode="sample", seeds=[0, 1])
     with pytest.raises(WavdiffError, match=r"low_seeds must be one per image \(3\), got 2"):
         cascade.sample((1, 16, 16), [0, 1, 2], low_seeds=[0, 1])
     for name in ("2", "-1", "high", ""):
@@ -306,8 +295,8 @@ def test_errors_say_the_rule_and_the_value() -> None:
         WaveletCascade((16, 16), 2, "haar", GLOBAL, [], 0.5, [])
     with pytest.raises(WavdiffError, match="1 detail networks but 2 detail_stds"):
         WaveletCascade((16, 16), 1, "haar", GLOBAL, [LOCAL], 0.5, [0.1, 0.1])
-    with pytest.raises(WavdiffError, match="kind must be 'local', 'global' or 'bias-free', got 'flat'"):
-        build_network({"kind": "flat"}, in_channels=1, out_channels=1, levels=1)
+    with pytest.raises(WavdiffError, match="kind must be one of local, global, bias-free, got 'flat'"):
+        build_network({"kind": "flat"}, 1, details=False)
 
 
 def test_generators_are_independent_between_seeds_and_purposes() -> None:
@@ -346,13 +335,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 FRESH = """
 import sys, torch
 from safetensors.torch import save_file
-from wavdiff.models.folders import load_cascade
-from wavdiff.models.cascade.solvers import Ladder
+from wavdiff.models.cascade.saved import load_cascade
+from wavdiff.models.cascade.solvers import Schedule
 cascade = load_cascade(sys.argv[1])
-low, fine = Ladder(steps=4), Ladder(steps=3, solver="sde-dpm")
-walk = cascade.sample((3, 16, 16), [0, 1], lowpass_ladder=low, detail_ladder=fine)
+low, fine = Schedule(steps=4), Schedule(steps=3, solver="sde-dpm")
+walk = cascade.sample((3, 16, 16), [0, 1], lowpass_schedule=low, detail_schedule=fine)
 image = torch.linspace(-1, 1, 2 * 3 * 9 * 7).reshape(2, 3, 9, 7)
-clean = cascade.denoise(image, torch.tensor([0.1, 0.3]))
+clean = cascade.denoise(image, torch.tensor([0.1, 0.3])).mean
 large = cascade.upscale(image, 2)
 save_file({"sample": walk[-1].contiguous(), "denoise": clean.contiguous(), "upscale": large.contiguous()}, sys.argv[2])
 """
@@ -374,7 +363,7 @@ def test_a_saved_cascade_is_bit_equal_in_a_fresh_process(model_folder: Path, tmp
     original = original.to(memory_format=torch.channels_last)
     for cascade in (original, loaded):
         assert torch.equal(draw(cascade, [0, 1])[-1], results["sample"])
-        assert torch.equal(cascade.denoise(image, torch.tensor([0.1, 0.3])), results["denoise"])
+        assert torch.equal(cascade.denoise(image, torch.tensor([0.1, 0.3])).mean, results["denoise"])
         assert torch.equal(cascade.upscale(image, 2), results["upscale"])
 
 
@@ -524,10 +513,8 @@ def test_the_output_folder_of_a_run_is_a_model_too(model_folder: Path, tmp_path:
 def test_draws_from_the_posterior_have_no_correctors() -> None:
     """They would forget the observation."""
     cascade = GaussianCascade()
-    noisy, level = torch.randn(2, 1, 8, 8, dtype=torch.float64), levels_of(2, 0.3)
-    ladders = {"lowpass_ladder": SDE, "detail_ladder": SDE}
-    corrected = {name: dataclasses.replace(ladder, correctors=5) for name, ladder in ladders.items()}
-    draws = [cascade.denoise(noisy, level, mode="sample", seeds=[1, 2], **walk) for walk in (ladders, corrected)]
+    noisy, corrected = torch.randn(2, 1, 8, 8, dtype=torch.float64), dataclasses.replace(SDE, correctors=5)
+    draws = [cascade.draw_posterior(noisy, 0.3, [1, 2], walk, walk) for walk in (SDE, corrected)]
     assert torch.equal(*draws)
 
 

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from wavdiff.models.cascade.networks import GlobalNetwork, LocalNetwork, Modulation, NoiseEmbedding, kernel_sizes
+from wavdiff.models.cascade.networks.layers import Convolution
 from wavdiff.system.errors import WavdiffError
 
 FIELDS = [3, 5, 9, 13, 23, 43]
-LOCAL_LAYERS = (nn.Conv2d, nn.Linear, nn.SiLU, nn.Dropout)
+LOCAL_LAYERS = (Convolution, nn.Linear, nn.SiLU, nn.Dropout)
 
 
 def randomised(network: nn.Module, seed: int = 0) -> nn.Module:

@@ -15,7 +15,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wavdiff.models.cascade.networks.layers import Chain, channels_last, kernel_sizes
+from wavdiff.models.cascade.networks.layers import Chain, Convolution, channels_last, kernel_sizes
 from wavdiff.system.errors import WavdiffError
 
 MOMENTUM = 0.1
@@ -92,7 +92,7 @@ class BiasFreeNetwork(ModelMixin, ConfigMixin):
         kernels = bias_free_kernels(depth, receptive_field)
         sizes = [in_channels, *[width] * (depth - 1), out_channels]
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+            Convolution(inputs, outputs, kernel, padding=kernel // 2, bias=False)
             for inputs, outputs, kernel in zip(sizes[:-1], sizes[1:], kernels, strict=True)
         )
         for layer in self.convolutions[:-1]:
@@ -121,11 +121,11 @@ class BiasFreeNetwork(ModelMixin, ConfigMixin):
         if not self.training:
             layers = self.folded()
             for index, (weight, padding) in enumerate(layers):
-                x = functional.conv2d(channels_last(x), weight, padding=padding)
+                x = functional.conv2d(channels_last(x), channels_last(weight), padding=padding)
                 if 0 < index < len(layers) - 1:
                     x = functional.relu(x)
             return x
-        x = channels_last(self.convolutions[0](channels_last(x)))
+        x = self.convolutions[0](x)
         for layer, scale in zip(self.convolutions[1:-1], self.scales, strict=True):
             x = functional.relu(scale(layer(x)))
         result: Tensor = self.convolutions[-1](x)

@@ -27,11 +27,23 @@ class Chain(NamedTuple):
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """x in the one memory layout that networks compute in: another rounds differently, and the weights' would decide.
+    """x in the one memory layout that networks compute in: another rounds differently, and the model's would decide.
 
-    A tensor of one channel has no layout of its own, so that what a first layer returns is brought to it, too.
+    `contiguous` does not do it: a tensor of one channel, or of one pixel, has that layout already by its shape, while
+    convolutions go by its strides.
     """
-    return x.contiguous(memory_format=torch.channels_last)
+    _, channels, height, width = x.shape
+    if x.stride() == (channels * height * width, 1, channels * width, channels):
+        return x
+    return torch.empty_like(x, memory_format=torch.channels_last).copy_(x)
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that computes in one memory layout, whatever those of its input and weights."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As `nn.Conv2d`."""
+        return self._conv_forward(channels_last(input), channels_last(self.weight), self.bias)
 
 
 class NoiseEmbedding(nn.Module):
@@ -72,9 +84,9 @@ class Modulation(nn.Module):
         return torch.addcmul(shift, x, 1 + scale)
 
 
-def convolution(inputs: int, outputs: int, kernel: int, *, zero: bool = False) -> nn.Conv2d:
+def convolution(inputs: int, outputs: int, kernel: int, *, zero: bool = False) -> Convolution:
     """A convolution that keeps the size, initialised for ReLU, or with zeros."""
-    layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    layer = Convolution(inputs, outputs, kernel, padding=kernel // 2)
     if zero:
         nn.init.zeros_(layer.weight)
     else:

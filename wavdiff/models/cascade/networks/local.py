@@ -19,7 +19,6 @@ from wavdiff.models.cascade.networks.layers import (
     Chain,
     Modulation,
     NoiseEmbedding,
-    channels_last,
     convolution,
     kernel_sizes,
 )
@@ -102,7 +101,7 @@ class LocalNetwork(ModelMixin, ConfigMixin):
     def forward(self, x: Tensor, levels: Tensor) -> Tensor:
         """Raw output (B, out_channels, H, W) for x (B, in_channels, H, W) and noise levels (B, L) or (B,)."""
         embedding = self.embedding(levels.reshape(x.shape[0], -1))
-        hidden = channels_last(self.stem(channels_last(x)))
+        hidden = self.stem(x)
         for block in self.blocks:
             hidden = block(hidden, embedding)
         if self.modulation is not None:

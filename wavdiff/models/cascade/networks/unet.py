@@ -14,7 +14,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wavdiff.models.cascade.networks.layers import Chain, Modulation, NoiseEmbedding, channels_last, convolution
+from wavdiff.models.cascade.networks.layers import Chain, Convolution, Modulation, NoiseEmbedding, convolution
 from wavdiff.models.wavelets import pad_to_multiple
 from wavdiff.system.errors import WavdiffError
 
@@ -62,7 +62,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm = GroupNorm(8, channels)
-        self.project = nn.Conv2d(channels, 3 * channels, 1)
+        self.project = Convolution(channels, 3 * channels, 1)
         self.output = convolution(channels, channels, 1, zero=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class GlobalNetwork(ModelMixin, ConfigMixin):
                 nn.ModuleList(GlobalBlock(a, b, dropout) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
             )
             current = channels
-            self.shrink.append(nn.Conv2d(current, current, 2, stride=2))
+            self.shrink.append(Convolution(current, current, 2, stride=2))
         self.shrink = self.shrink[: stages - 1]
         self.attention = SelfAttention(current)
         self.middle = GlobalBlock(current, current, dropout)
@@ -139,7 +139,7 @@ class GlobalNetwork(ModelMixin, ConfigMixin):
         """Raw output (B, out_channels, H, W) for x (B, in_channels, H, W) and noise levels (B, L) or (B,)."""
         height, width = x.shape[-2:]
         embedding = self.embedding(levels.reshape(x.shape[0], -1))
-        hidden = channels_last(self.stem(channels_last(pad_to_multiple(x, 2 ** (self.stages - 1)))))
+        hidden = self.stem(pad_to_multiple(x, 2 ** (self.stages - 1)))
         skips = []
         for stage, blocks in enumerate(self.down):
             for block in cast(nn.ModuleList, blocks):
