@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from wavdiff.images.rectangle import Rectangle
 from wavdiff.models import wavelets
 from wavdiff.restoration.noise_estimation import NoiseEstimate, blind_level, estimate_noise, estimate_noise_of
 from wavdiff.system.errors import WavdiffError
@@ -124,11 +125,11 @@ def test_small_pictures_have_an_answer(size, channels):
 def test_a_large_picture_is_read_in_a_bounded_number_of_windows(size):
     read_pixels = 0
 
-    def read(top: int, bottom: int, left: int, right: int) -> Tensor:
+    def read(where: Rectangle) -> Tensor:
         nonlocal read_pixels
-        assert 0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]
-        read_pixels += (bottom - top) * (right - left)
-        return 0.2 * normal((1, bottom - top, right - left), seed=top + left)
+        assert where.is_inside(size)
+        read_pixels += where.height * where.width
+        return 0.2 * normal((1, *where.size), seed=where.top + where.left)
 
     found = estimate_noise(read, size, 1)
     assert read_pixels <= 64 * 256 * 256

@@ -12,7 +12,8 @@ from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.random_numbers import position_noise
 from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.restoration.frame import FramedPicture
-from wavdiff.restoration.tasks import denoise_picture, is_local, upscale_picture
+from wavdiff.restoration.request import RestorationRequest
+from wavdiff.restoration.tasks import Denoise, Effort, Plain, Upscale, is_local
 from wavdiff.restoration.tiled import TiledCanvas, denoise_tiled, upscale_tiled
 from wavdiff.system.errors import WavdiffError
 
@@ -40,14 +41,14 @@ def walked(verb: str, image: Tensor, model: WaveletCascade, factor: int = 1, **s
     channels, height, width = image.shape
     result = torch.full((channels, height * factor, width * factor), float("nan"))
 
-    def write(top: int, left: int, values: Tensor) -> None:
-        place = result[:, top : top + values.shape[1], left : left + values.shape[2]]
+    def write(where: Rectangle, values: Tensor) -> None:
+        place = where.of(result)
         assert place.isnan().all(), "a pixel was written twice"
         place.copy_(values)
 
-    def read(top: int, bottom: int, left: int, right: int) -> Tensor:
-        assert 0 <= top < bottom <= height and 0 <= left < right <= width
-        return image[:, top:bottom, left:right]
+    def read(where: Rectangle) -> Tensor:
+        assert where.is_inside((height, width))
+        return where.of(image)
 
     options = {key: settings.pop(key) for key in ("tile_pixels", "memory_bytes", "seed") if key in settings}
     counts = []
@@ -63,7 +64,7 @@ def walked(verb: str, image: Tensor, model: WaveletCascade, factor: int = 1, **s
 
 VERBS = {
     "denoise": {},
-    "denoise sample": {"mode": "sample", "seed": 3, "schedules": SCHEDULES},
+    "denoise sample": {"seed": 3, "schedules": SCHEDULES},
     "upscale": {"factor": 4},
     "upscale sample": {"factor": 4, "seed": 3, "schedule": SCHEDULES[1]},
 }
@@ -134,7 +135,7 @@ def test_seeds_and_places_make_the_noise():
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (40, 31)])
 def test_the_frame_is_a_mirror_image(size):
     image = picture(1, size)
-    framed = FramedPicture(lambda a, b, c, d: image[:, a:b, c:d], size, 1, 16, 8)
+    framed = FramedPicture(lambda where: where.of(image), size, 1, 16, 8)
     assert framed.size[0] % 8 == framed.size[1] % 8 == 0
     whole = framed.read(Rectangle(0, framed.size[0], 0, framed.size[1]))
     assert torch.equal(framed.inner.cut(whole, framed.inner), whole[:, : size[0], : size[1]])
@@ -177,15 +178,14 @@ def test_a_cascade_that_sees_the_whole_image_denoises_in_one_piece():
     assert not is_local(model) and is_local(cascade())
     image = picture(3, (20, 18))
     with pytest.raises(WavdiffError, match="sees the whole image"):
-        denoise_tiled(
-            TiledCanvas(model, 3), lambda a, b, c, d: image[:, a:b, c:d], (20, 18), [0.1, 0.1], lambda *a: None
-        )
+        denoise_tiled(TiledCanvas(model, 3), lambda where: where.of(image), (20, 18), [0.1, 0.1], lambda *a: None)
     results = []
-    denoise_picture(
-        model, lambda a, b, c, d: image[:, a:b, c:d], (20, 18), 3, [0.1, 0.1], lambda a, c, v: results.append(v)
-    )
+    given = Plain(lambda where: where.of(image), (20, 18), 3)
+    task = Denoise(model, RestorationRequest("denoise"))
+    task.run(given, [0.1, 0.1], lambda where, v: results.append(v), Effort())
     assert results[0].shape == (3, 20, 18)
-    upscale_picture(model, lambda a, b, c, d: image[:, a:b, c:d], (20, 18), 3, 2, lambda a, c, v: results.append(v))
+    larger = Upscale(model, RestorationRequest("upscale", factor=2))
+    larger.run(given, None, lambda where, v: results.append(v), Effort())
     assert results[1].shape == (3, 40, 36)
 
 

@@ -31,9 +31,11 @@ from wavdiff.models.cascade.noise import expand, preconditioning
 from wavdiff.models.cascade.published.importing import load_release
 from wavdiff.models.cascade.published.release import find_release
 from wavdiff.models.cascade.solvers import Schedule
+from wavdiff.models.cascade.solving import start_level
 from wavdiff.models.cascade.verbs import stretch
-from wavdiff.models.cascade.walk import _start_level, mean_at_top
-from wavdiff.restoration.tasks import denoise_picture, is_local, knows_border, upscale_picture
+from wavdiff.models.cascade.walk import mean_at_top
+from wavdiff.restoration.request import RestorationRequest
+from wavdiff.restoration.tasks import Denoise, Effort, Plain, Upscale, is_local, knows_border
 
 SCHEDULES = (Schedule(steps=3, solver="sde-dpm", sigma_max=10.0), Schedule(steps=4, solver="sde-dpm", sigma_max=10.0))
 
@@ -253,8 +255,8 @@ def test_details_are_imagined_from_noise_that_is_a_function_of_its_place() -> No
 
 def test_a_walk_begins_where_its_settings_say() -> None:
     denoiser = lowpass_denoiser()
-    assert _start_level(Schedule(sigma_max=7.0), denoiser) == 7.0 * denoiser.std
-    assert UNIT * _start_level(Ascent(sigma_0=0.8), denoiser) == pytest.approx(0.8)  # of pixels in [0, 1]
+    assert start_level(Schedule(sigma_max=7.0), denoiser) == 7.0 * denoiser.std
+    assert UNIT * start_level(Ascent(sigma_0=0.8), denoiser) == pytest.approx(0.8)  # of pixels in [0, 1]
 
 
 def test_stretching_puts_the_darkest_and_the_brightest_at_the_limits() -> None:
@@ -366,11 +368,12 @@ def test_only_pictures_as_in_training_are_done_in_one_piece() -> None:
     assert knows_border(seeing, (32, 32)) and not knows_border(seeing, (32, 31))
     image = noise(1, 32, 32).clamp(-1, 1)
     parts: list[Tensor] = []
-    denoise_picture(
-        seeing, lambda a, b, c, d: image[:, a:b, c:d], (32, 32), 1, [0.2] * 3, lambda a, c, v: parts.append(v)
-    )
+    given = Plain(lambda where: where.of(image), (32, 32), 1)
+    task = Denoise(seeing, RestorationRequest("denoise"))
+    task.run(given, [0.2] * 3, lambda where, values: parts.append(values), Effort())
     assert torch.allclose(parts[0][None], seeing.denoise(image[None], torch.tensor([0.2])).mean, atol=1e-5)
     parts.clear()
     small = avg_pool2d(image, 4)
-    upscale_picture(seeing, lambda a, b, c, d: small[:, a:b, c:d], (8, 8), 1, 4, lambda a, c, v: parts.append(v))
+    larger = Upscale(seeing, RestorationRequest("upscale", factor=4))
+    larger.run(Plain(lambda where: where.of(small), (8, 8), 1), None, lambda where, v: parts.append(v), Effort())
     assert torch.allclose(parts[0][None], seeing.upscale(small[None], 4), atol=1e-5)

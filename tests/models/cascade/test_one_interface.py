@@ -20,7 +20,7 @@ from wavdiff.models.cascade.networks import LocalNetwork
 from wavdiff.models.cascade.noise import SIGMA_MAX
 from wavdiff.models.cascade.random_numbers import draw_noise
 from wavdiff.models.cascade.solvers import SOLVERS, Schedule
-from wavdiff.models.cascade.walk import solve
+from wavdiff.models.cascade.solving import solve
 
 SIDE = 8
 LOCAL = {"kind": "local", "width": 8, "depth": 4, "receptive_field": 5}
