@@ -106,7 +106,6 @@ class Learner:
             active: parts that take part.
             ask: the stop code of this process; the outcome has the one on which all agree.
         """
-        began = time.perf_counter()
         torch.manual_seed(_step_seed(self.training.seed, state.step, self.accelerator.process_index))
         self.prepared.train()
         self.objective.active = active
@@ -131,7 +130,6 @@ class Learner:
         if outcome.skipped:
             images = images or self._named(batch)
             outcome.images = gather_object(images) if self.accelerator.num_processes > 1 else images
-        outcome.seconds = time.perf_counter() - began
         return outcome
 
     def _set_rates(self, state: RunState) -> dict[str, float]:
