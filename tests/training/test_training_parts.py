@@ -16,7 +16,7 @@ from test_training import changed, last, load_weights, tiny
 from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.models.cascade.training.assembling import assemble, open_part
 from wavdiff.system.errors import WavdiffError
-from wavdiff.training.records import LEVEL_NAMES, level_class
+from wavdiff.training.records import LEVEL_NAMES, last_heldout, level_class
 from wavdiff.training.status import duration, read_status, status_table
 from wavdiff.training.status_plot import status_plot
 from wavdiff.training.trainer import Trainer
@@ -143,6 +143,20 @@ def test_a_run_says_where_it_stands(pictures: Path, tmp_path: Path, cli: Callabl
     broken.write_bytes(b"")
     status = read_status(tmp_path)
     assert status.step == 4 and "ema.safetensors is damaged" in status_table(status)
+
+
+def test_records_of_earlier_versions_are_read_by_flat_names(tmp_path: Path) -> None:
+    """Until 0.5.0 held-out numbers were nested tables, PSNR before and after in pairs."""
+    low, finest = {"25": [20.0, 25.5]}, {"25": [20.0, 30.0]}
+    heldout = {"psnr": {"low": low, "0": finest}, "loss": {"low": {"0.5": 0.25, "1": 0.75}}}
+    (tmp_path / "stats.jsonl").write_text(json.dumps({"step": 2, "heldout": heldout}) + "\n")
+    record = last_heldout(tmp_path / "stats.jsonl")
+    assert record is not None and record["heldout"] == {
+        "psnr_in/low@25": 20.0, "psnr/low@25": 25.5, "psnr_in/0@25": 20.0, "psnr/0@25": 30.0,
+        "loss/low@0.5": 0.25, "loss/low@1": 0.75,
+    }  # fmt: skip
+    assert headline(record["heldout"], "->")[1] == "25: 20.00 -> 30.00"
+    assert mean_losses(record["heldout"]) == {"low": 0.5} and mean_loss(record["heldout"], ["low", "0"]) == 0.5
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path, cli: Callable[..., Any]) -> None:

@@ -58,5 +58,6 @@ def headline(numbers: dict[str, float], arrow: str) -> tuple[str, str]:
     if not after:
         return "held-out numbers", ", ".join(f"{name}: {value:.4f}" for name, value in numbers.items())
     part, row = list(after.items())[-1]
-    cells = ", ".join(f"{group}: {before[part][group]:.2f} {arrow} {value:.2f}" for group, value in row.items())
+    start = {group: f"{value:.2f} {arrow} " for group, value in before.get(part, {}).items()}
+    cells = ", ".join(f"{group}: {start.get(group, '')}{value:.2f}" for group, value in row.items())
     return "held-out PSNR in dB by noise level (of 255)", cells

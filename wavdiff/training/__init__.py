@@ -1,1 +1,1 @@
-"""Training a cascade: `loop` runs it, the other modules are its parts."""
+"""Training models of any family: `trainer` runs it, the other modules are its parts."""

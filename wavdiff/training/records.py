@@ -157,12 +157,13 @@ def read_stats(path: Path) -> list[dict[str, Any]]:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                if not isinstance(record["step"], int):
+                    continue
                 if "heldout" in record:  # nested tables until 0.5.0
                     record["heldout"] = flat_numbers(record["heldout"])
-                records.append(record)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                continue
+            records.append(record)
     return records
 
 

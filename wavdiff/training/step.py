@@ -23,6 +23,10 @@ from wavdiff.training.state import RunState
 Family_ = Family[Any, Any]
 
 
+NAMED_IMAGES = 4
+"""Images of a batch that a message about it names."""
+
+
 class Objective(nn.Module):
     """The model and its losses as one module, as processes share it.
 
@@ -102,7 +106,6 @@ class Learner:
             active: parts that take part.
             ask: the stop code of this process; the outcome has the one on which all agree.
         """
-        began = time.perf_counter()
         torch.manual_seed(_step_seed(self.training.seed, state.step, self.accelerator.process_index))
         self.prepared.train()
         self.objective.active = active
@@ -127,7 +130,6 @@ class Learner:
         if outcome.skipped:
             images = images or self._named(batch)
             outcome.images = gather_object(images) if self.accelerator.num_processes > 1 else images
-        outcome.seconds = time.perf_counter() - began
         return outcome
 
     def _set_rates(self, state: RunState) -> dict[str, float]:
@@ -181,6 +183,21 @@ def _agree(outcome: StepOutcome, processes: int) -> None:
         outcome.classes[part] = [math.fsum(column) for column in sums]
     codes = [code for *_, code in rows]
     outcome.code = max(codes) or min(codes)
+
+
+def complaint(outcome: StepOutcome, state: RunState, learning_rate: float) -> str:
+    """Why a training ends from which nothing is learned any more; `state` has the step counted."""
+    part = outcome.skipped[0]
+    loss, norm = outcome.loss[part], outcome.gradient_norm[part]
+    what, value = ("gradient norm", norm) if math.isfinite(loss) else ("loss", loss)
+    guilty = [text for finite, text in outcome.images if not finite] or [text for _, text in outcome.images]
+    more = f" and {len(guilty) - NAMED_IMAGES} more" if len(guilty) > NAMED_IMAGES else ""
+    return (
+        f"training: the {what} of scale {part} is {value} at step {state.step}, "
+        f"after {state.skipped_in_a_row - 1} such steps in a row; nothing was learned from them, the weights "
+        f"before them are kept. Images: {', '.join(guilty[:NAMED_IMAGES])}{more}. "
+        f"Look at them, or try a smaller training.learning_rate than {learning_rate:g}"
+    )
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

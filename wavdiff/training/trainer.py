@@ -32,11 +32,8 @@ from wavdiff.training.records import Recent, StepOutcome
 from wavdiff.training.reporting import Report, Reporter, contact_sheet
 from wavdiff.training.run_folder import RunFolder
 from wavdiff.training.saving import Saver
-from wavdiff.training.step import Learner
+from wavdiff.training.step import Learner, complaint
 from wavdiff.training.stopping import StopRequest
-
-NAMED_IMAGES = 4
-"""Images of a batch that a message about it names."""
 
 
 class Trainer:
@@ -181,7 +178,9 @@ class Trainer:
             if _due(training.checkpoint_every, state.step, done) or better or stop or given_up:
                 self._save(last=bool(done or stop or given_up))
             if given_up:
-                self._give_up(outcome)
+                if self.accelerator.is_main_process:
+                    raise WavdiffError(complaint(outcome, state, training.learning_rate))
+                raise SystemExit(1)
             if stop:
                 self.stopped = stop
                 return
@@ -233,22 +232,6 @@ class Trainer:
             except WavdiffError as error:
                 self.state.forget_best()
                 warnings.warn(f"{error}; training goes on", stacklevel=2)
-
-    def _give_up(self, outcome: StepOutcome) -> None:
-        """End a training from which nothing is learned any more."""
-        if not self.accelerator.is_main_process:
-            raise SystemExit(1)
-        part = outcome.skipped[0]
-        loss, norm = outcome.loss[part], outcome.gradient_norm[part]
-        what, value = ("gradient norm", norm) if abs(loss) < float("inf") else ("loss", loss)
-        guilty = [text for finite, text in outcome.images if not finite] or [text for _, text in outcome.images]
-        more = f" and {len(guilty) - NAMED_IMAGES} more" if len(guilty) > NAMED_IMAGES else ""
-        raise WavdiffError(
-            f"training: the {what} of scale {part} is {value} at step {self.state.step}, "
-            f"after {self.state.skipped_in_a_row - 1} such steps in a row; nothing was learned from them, the weights "
-            f"before them are kept. Images: {', '.join(guilty[:NAMED_IMAGES])}{more}. "
-            f"Look at them, or try a smaller training.learning_rate than {self.config.training.learning_rate:g}"
-        )
 
 
 def _known_parts(names: list[str] | None, config: RunConfig) -> list[str]:
