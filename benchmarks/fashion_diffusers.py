@@ -33,9 +33,9 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, DPMSolverMulti
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 from torch.nn import functional
-from wavdiff.evaluation.metrics.kid import FeatureExtractor, kid_and_standard_error
 
 from wavdiff.data import Split, open_source
+from wavdiff.evaluation.metrics import FeatureExtractor, kid_and_standard_error
 
 SIDE = 28
 PADDED = 32
