@@ -1,4 +1,4 @@
-"""Where `model_index.json` of saved models says that `WaveletCascade` is; diffusers looks here for its base class, too."""
+"""Where `model_index.json` says that `WaveletCascade` is; diffusers looks for its base class here, too."""
 
 from diffusers import ModelMixin
 

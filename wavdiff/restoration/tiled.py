@@ -116,7 +116,7 @@ class TiledCanvas:
         return self.batch(position_noise((self.seed, *purpose, step), groups * self.planes, where))
 
     def at(self, denoiser: Any, level: float, coarse_level: float | None = None, *, mean: bool = False) -> AtLevel:
-        """The denoiser's folded form; a blind one needs float32 but in the steps of a solver (see `blind_denoisers`)."""
+        """The folded form; a blind denoiser needs float32 but in the steps of a solver (see `blind_denoisers`)."""
         dtype = torch.float32 if mean and denoiser.mean_draws else self.precision
         folded = denoiser.at(level, coarse_level or 0.0, gray=self.gray, dtype=dtype)
         return lambda noisy, coarse: folded.denoise(noisy, None, coarse)

@@ -1,8 +1,8 @@
 """Where a walk happens: a whole batch at once, or (in `restoration.tiled`) a picture tile by tile.
 
 A walk computes arrays on the grids of the images x_0, x_1, ..., x_J, each half as fine as the one before. A canvas says
-how: it gives arrays (`Field`), the tiles in which one is computed with the halo that a network needs around them, noise,
-and a denoiser at its noise level. Scale after scale and step after step of a solver goes over all tiles before the next
+how: it gives arrays (`Field`), the tiles in which one is computed, each with the halo that a network needs, noise, and
+a denoiser at its noise level. Scale after scale and step after step of a solver goes over all tiles before the next
 begins, so that a halo is half of one receptive field and nothing is computed twice but that. A batch is one tile.
 """
 

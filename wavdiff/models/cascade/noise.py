@@ -1,10 +1,10 @@
-"""Noise levels: how they are drawn in training, and the ladder that sampling walks down.
+"""Noise levels: how they are drawn in training, and the schedule that sampling walks down.
 
 All levels here are in standardised units (the data of a scale has rms 1) unless a name says otherwise, so that one
-preconditioning, one loss weighting and one ladder serve every scale.
+preconditioning, one loss weighting and one schedule serve every scale.
 
 Source: Karras, Aittala, Aila, Laine, "Elucidating the Design Space of Diffusion-Based Generative Models" (NeurIPS
-2022, arXiv 2206.00364): eq. 5 (ladder), table 1 (preconditioning, log-normal training levels).
+2022, arXiv 2206.00364): eq. 5 (schedule), table 1 (preconditioning, log-normal training levels).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from wavdiff.system.errors import WavdiffError
 
 SIGMA_MAX = 80.0
-"""Top of the ladder, standardised units: here a denoiser sees (almost) nothing but noise."""
+"""Top of the schedule, standardised units: here a denoiser sees (almost) nothing but noise."""
 
 
 def expand(levels: Tensor, like: Tensor) -> Tensor:

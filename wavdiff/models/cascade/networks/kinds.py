@@ -1,7 +1,7 @@
 """The kinds of networks: one row each; how one is made, and how large it would be.
 
-A network maps (B, in, H, W) and noise levels to (B, out, H, W). What the rest of the package asks of it are facts of its
-class: `settings`, the names of a configuration that it takes; `blind`, whether it finds the noise level itself and
+A network maps (B, in, H, W) and noise levels to (B, out, H, W). The rest of the package asks for facts of its class:
+`settings`, the names of a configuration that it takes; `blind`, whether it finds the noise level itself and
 returns the noise instead of the EDM output; `receptive_field`, the side r of the r x r inputs that one output depends
 on, or None for the whole image; and `bare(levels)`, the network at fixed noise levels as a chain of convolutions, or
 None where it is none. To add a kind, write such a class and name it here.
