@@ -5,7 +5,7 @@
 
 The calls are shared out: half to the low-pass network and a quarter to each of the two detail scales, or 4 + 3 + 3 of
 ten (a call of the cascade costs less than one of a network on the whole image; here calls are counted alike). The
-model's own solvers and ladders.
+model's own solvers and schedules.
 """
 
 import argparse

@@ -9,12 +9,12 @@ computes the same networks in bfloat16, on that picture with seeded noise.
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from wavdiff.models.cascade.blind_denoisers import BlindDenoiser
+from wavdiff.models.cascade.networks import FoldedNetwork
 from wavdiff.models.cascade.published.importing import load_release
 from wavdiff.models.cascade.published.release import find_release
 
@@ -38,20 +38,21 @@ def main() -> None:
         difference = (image - reference[f"cascade_rf13_denoised_{size}"]).abs().max() / 2
         print(f"cascade 13x13, {size}x{size}: {float(difference):.1e}")
     for field in (13, 43):
-        residual = noisy - cascades[f"flat {field}x{field}"].denoise(noisy, level)
+        residual = noisy - cascades[f"flat {field}x{field}"].denoise(noisy, level).mean
         difference = (residual - reference[f"flat_rf{field}_residual"] - 1).abs().max() / 2
         print(f"flat {field}x{field}: {float(difference):.1e}")
 
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    chain: Any = BlindDenoiser._chain
     for name, cascade in cascades.items():
         row = []
         for sigma in SIGMAS:
             level = torch.tensor([2 * sigma / 255])
             decibels = []
             for dtype in (torch.float32, torch.bfloat16):
-                BlindDenoiser._chain = lambda self, _, dtype=dtype: chain(self, dtype)  # type: ignore[method-assign]
-                error = (cascade.denoise(clean + level * noise, level) - clean).square().mean() / 4
+                BlindDenoiser._folded = lambda self, dtype=dtype: FoldedNetwork(  # type: ignore[method-assign]
+                    self.network, torch.zeros(1), dtype=dtype
+                )
+                error = (cascade.denoise(clean + level * noise, level).mean - clean).square().mean() / 4
                 decibels.append(float(-10 * torch.log10(error)))
             row.append(f"{sigma:g}: {decibels[0]:.2f} {decibels[1] - decibels[0]:+.2f}")
         print(f"{name}, dB in float32 and change in bfloat16, by noise of 255: {', '.join(row)}")

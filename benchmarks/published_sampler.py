@@ -1,23 +1,23 @@
-"""The released CelebA cascade, sampled by the paper's algorithm and by ladders: network calls, time and quality.
+"""The released CelebA cascade, sampled by the paper's algorithm and by schedules: network calls, time and quality.
 
     python benchmarks/published_sampler.py published_cascades/multi_scale/celebA_160x160_gray --out bench-sampler
 
 Two yardsticks, each of two independent sets of images by the same networks:
 
-- "plain": ladders with 256 calls at every scale;
-- "corrected": low-pass ladders of 32 rungs with 15 small correctors (0.1) at each (512 calls), details with 256.
+- "plain": schedules with 256 calls at every scale;
+- "corrected": low-pass schedules of 32 levels with 15 small correctors (0.1) at each (512 calls), details with 256.
 
 Their two sets say how far apart two samples of one distribution lie (the floor): random splits of both together give
 the floor's spread for the sizes that are compared. Distances are KID-EffLite0 and the sliced Wasserstein distance of
 wavelet patches (`wavdiff.evaluation.metrics.sliced`), mean over scales.
 
-- "RUNGS/DETAILS": ladders with so many calls at the low-pass and at each detail scale, other seeds;
-- "RUNGS x C/DETAILS": the same with C calls at every rung of the low-pass image: C - 1 correctors and the step;
+- "LEVELS/DETAILS": schedules with so many calls at the low-pass and at each detail scale, other seeds;
+- "LEVELS x C/DETAILS": the same with C calls at every level of the low-pass image: C - 1 correctors and the step;
 - "details DETAILS": low-pass images of a plain set with new details of so many calls, compared with the other set;
 - "paper": stochastic ascent (beta 0.01, fixed h0 0.01 for the low-pass; beta 1, growing steps for details).
 
 Times are taken last, in one process and by turns: one image of the published procedure (one image at a time, float32,
-the network layer by layer as released) and groups of 16 images of each ladder. Images are kept in --out, so that the
+the network layer by layer as released) and groups of 16 images of each schedule. Images are kept in --out, so that the
 command can be stopped and run again.
 """
 
@@ -50,7 +50,7 @@ from wavdiff.system.allocator import keep_freed_memory
 
 GROUP = 16
 CONVERGED = 256
-LADDERS = ((16, 0, 6), (24, 0, 8), (32, 0, 10), (64, 0, 10), (16, 1, 8), (16, 2, 8), (16, 3, 8), (32, 3, 10))
+SCHEDULES = ((16, 0, 6), (24, 0, 8), (32, 0, 10), (64, 0, 10), (16, 1, 8), (16, 2, 8), (16, 3, 8), (32, 3, 10))
 DETAILS = (2, 4, 6, 8, 10)
 SPLITS = 60
 
@@ -144,34 +144,34 @@ class Judge:
 
 
 def measure_times(
-    cascade: WaveletCascade, release: Release, ladders: dict[str, dict[str, Any]], rounds: int
+    cascade: WaveletCascade, release: Release, schedules: dict[str, dict[str, Any]], rounds: int
 ) -> dict[str, Any]:
-    """Seconds per image of the published procedure, and of every ladder: the least of `rounds` groups."""
+    """Seconds per image of the published procedure, and of every schedule: the least of `rounds` groups."""
     shape = (1, *cascade.image_size)
     released = load_release(release)
     released.autocast = False
     for name in released.scale_names:
         denoiser: Any = released.denoiser(name)
         layered = Released(denoiser.network).eval()
-        denoiser._residual = lambda pixels, size, precise=True, layered=layered: 2 * layered(pixels)
-    times: dict[str, list[float]] = {name: [] for name in ladders}
+        denoiser._noise = lambda pixels, size, layered=layered: 2 * layered(pixels)
+    times: dict[str, list[float]] = {name: [] for name in schedules}
 
     def turns() -> None:
-        for name, walk in ladders.items():
+        for name, walk in schedules.items():
             began = time.perf_counter()
             cascade.sample(shape, range(GROUP), lowpass_range=LOWPASS_RANGE, **walk)
             times[name].append((time.perf_counter() - began) / GROUP)
 
     turns()
-    times = {name: [] for name in ladders}
+    times = {name: [] for name in schedules}
     turns()
     counts: dict[str, int] = {}
     began = time.perf_counter()
     released.sample(
         shape,
         [0],
-        lowpass_ladder=LOWPASS_ASCENT,
-        detail_ladder=DETAIL_ASCENT,
+        lowpass_schedule=LOWPASS_ASCENT,
+        detail_schedule=DETAIL_ASCENT,
         lowpass_range=LOWPASS_RANGE,
         counted=lambda name, calls: counts.update({name: calls[0]}),
     )
@@ -197,10 +197,10 @@ def main() -> None:
     release = find_release(arguments.release, arguments.receptive_field)
     cascade = load_release(release).to(memory_format=torch.channels_last)
 
-    def ladder(low: int, correctors: int, details: int) -> dict[str, Any]:
+    def schedule(low: int, correctors: int, details: int) -> dict[str, Any]:
         return {
-            "lowpass_ladder": cascade.ladder("lowpass", steps=low, correctors=correctors),
-            "detail_ladder": cascade.ladder("details", steps=details),
+            "lowpass_schedule": cascade.schedule("lowpass", steps=low, correctors=correctors),
+            "detail_schedule": cascade.schedule("details", steps=details),
         }
 
     n, out = arguments.n, arguments.out
@@ -209,36 +209,35 @@ def main() -> None:
     def add(name: str, make: Callable[[], dict[str, Any]]) -> None:
         sets[name] = kept(out / f"{name.replace(' ', '-').replace('/', '-')}.safetensors", make)
 
-    plain = ladder(CONVERGED, 0, CONVERGED)
+    plain = schedule(CONVERGED, 0, CONVERGED)
     small = {"steps": 32, "correctors": 15, "corrector_step": 0.1}
-    corrected = {**plain, "lowpass_ladder": cascade.ladder("lowpass", **small)}
+    corrected = {**plain, "lowpass_schedule": cascade.schedule("lowpass", **small)}
     walks = {"plain A": plain, "plain B": plain, "corrected A": corrected, "corrected B": corrected}
     for k, (name, walk) in enumerate(walks.items()):
         add(name, lambda k=k, walk=walk: draw(cascade, range(k * n, (k + 1) * n), walk))
-    ladders = {
-        f"{low}{f' x {correctors + 1}' if correctors else ''}/{details}": ladder(low, correctors, details)
-        for low, correctors, details in LADDERS
+    schedules = {
+        f"{low}{f' x {correctors + 1}' if correctors else ''}/{details}": schedule(low, correctors, details)
+        for low, correctors, details in SCHEDULES
     }
-    for name, walk in ladders.items():
+    for name, walk in schedules.items():
         add(name, lambda walk=walk: draw(cascade, range(4 * n, 5 * n), walk))
     for details in DETAILS:
 
         def refine(details: int = details) -> dict[str, Any]:
-            lows, walk = sets["plain B"]["low"], cascade.ladder("details", steps=details)
+            lows, walk = sets["plain B"]["low"], cascade.schedule("details", steps=details)
             parts = [
                 cascade.upscale(
                     lows[k : k + GROUP],
                     2**cascade.levels,
-                    mode="sample",
                     seeds=range(5 * n + k, 5 * n + k + GROUP),
-                    ladder=walk,
+                    schedule=walk,
                 )
                 for k in range(0, n, GROUP)
             ]
             return {"images": torch.cat(parts).float().clone()}
 
         add(f"details {details}", refine)
-    paper = {"lowpass_ladder": LOWPASS_ASCENT, "detail_ladder": DETAIL_ASCENT}
+    paper = {"lowpass_schedule": LOWPASS_ASCENT, "detail_schedule": DETAIL_ASCENT}
     add("paper", lambda: draw(cascade, range(6 * n, 6 * n + arguments.paper_n), paper, 1))
     for name in sets:
         sheet = image_grid(sets[name]["images"][:16].clamp(-1, 1), columns=8)
@@ -248,7 +247,7 @@ def main() -> None:
     save_image(out / "samples.png", image_grid(torch.cat(shown).clamp(-1, 1), columns=8))
     if arguments.only_sets:
         return
-    report(cascade, sets, measure_times(cascade, release, ladders, arguments.rounds), arguments)
+    report(cascade, sets, measure_times(cascade, release, schedules, arguments.rounds), arguments)
 
 
 def report(cascade: WaveletCascade, sets: dict[str, Any], times: dict[str, Any], arguments: argparse.Namespace) -> None:
@@ -305,7 +304,7 @@ def plot(results: dict[str, Any], sizes: list[int], path: Path) -> None:
     plots = pyplot()
     figure, panels = plots.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     for axes, yardstick in zip(panels, ("plain", "corrected"), strict=True):
-        for label, corrected in (("ladders", False), ("with correctors", True)):
+        for label, corrected in (("schedules", False), ("with correctors", True)):
             rows = [
                 (results["times"][name], found[yardstick]["sliced"], name)
                 for name, found in results["sets"].items()

@@ -2,7 +2,7 @@
 
     python benchmarks/restoration_speed.py --megapixels 1,10,100 --out runs/restoration_speed.json
 
-For every size: seconds per megapixel of `TiledWalk.denoise` in memory and, where asked for, of the whole command on a
+For every size: seconds per megapixel of `denoise_tiled` in memory and, where asked for, of the whole command on a
 PNG file with its peak resident memory; the rate of the networks beside that of a bare stack of the same convolutions on
 tiles of the same shape, in the same run; the part of the time that is not network. The picture is a mosaic of
 scikit-image's photographs with noise of 25/255, so that files do not compress away.
@@ -27,9 +27,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from wavdiff.models.cascade.networks import FusedNetwork
+from wavdiff.images.rectangle import Rectangle
+from wavdiff.models.cascade.networks import FoldedNetwork
 from wavdiff.models.cascade.saved import load_cascade
-from wavdiff.restoration.tiled import TiledWalk
+from wavdiff.restoration.tiled import TiledCanvas, denoise_tiled
 
 SIGMA = 25 / 255
 
@@ -50,15 +51,15 @@ def noisy_mosaic(megapixels: float) -> np.ndarray:
 
 
 class NetworkClock:
-    """Counts calls, seconds and shapes of every fused network while it is entered."""
+    """Counts calls, seconds and shapes of every folded network while it is entered."""
 
     def __enter__(self) -> NetworkClock:
         self.seconds, self.shapes = 0.0, Counter[tuple[int, ...]]()
-        self.stacks: dict[tuple[int, ...], FusedNetwork] = {}
-        self.forward = FusedNetwork.forward
+        self.stacks: dict[tuple[int, ...], FoldedNetwork] = {}
+        self.forward = FoldedNetwork.forward
         clock = self
 
-        def timed(network: FusedNetwork, x: torch.Tensor, levels: torch.Tensor | None = None) -> torch.Tensor:
+        def timed(network: FoldedNetwork, x: torch.Tensor, levels: torch.Tensor | None = None) -> torch.Tensor:
             start = time.perf_counter()
             result = clock.forward(network, x, levels)
             clock.seconds += time.perf_counter() - start
@@ -67,11 +68,11 @@ class NetworkClock:
             clock.stacks[key] = network
             return result
 
-        FusedNetwork.forward = timed  # type: ignore[method-assign]
+        FoldedNetwork.forward = timed  # type: ignore[method-assign]
         return self
 
     def __exit__(self, *_: object) -> None:
-        FusedNetwork.forward = self.forward  # type: ignore[method-assign]
+        FoldedNetwork.forward = self.forward  # type: ignore[method-assign]
 
     def flops(self) -> float:
         """Operations (two per multiply-add) of all calls."""
@@ -111,12 +112,11 @@ def walk(model: str, megapixels: float, repeats: int) -> dict[str, float]:
     pixels = torch.from_numpy(noisy_mosaic(megapixels)).permute(2, 0, 1)
     result = torch.empty_like(pixels)
 
-    def read(top: int, bottom: int, left: int, right: int) -> torch.Tensor:
-        return pixels[:, top:bottom, left:right].float().mul_(2 / 255).sub_(1)
+    def read(where: Rectangle) -> torch.Tensor:
+        return where.of(pixels).float().mul_(2 / 255).sub_(1)
 
-    def write(top: int, left: int, values: torch.Tensor) -> None:
-        place = result[:, top : top + values.shape[1], left : left + values.shape[2]]
-        place.copy_(values.add(1).mul_(127.5).round_().clamp_(0, 255))
+    def write(where: Rectangle, values: torch.Tensor) -> None:
+        where.of(result).copy_(values.add(1).mul_(127.5).round_().clamp_(0, 255))
 
     size = (pixels.shape[1], pixels.shape[2])
     levels = [2 * SIGMA] * (cascade.levels + 1)
@@ -124,7 +124,7 @@ def walk(model: str, megapixels: float, repeats: int) -> dict[str, float]:
     for _ in range(repeats):
         with NetworkClock() as clock:
             start = time.perf_counter()
-            TiledWalk(cascade, 3).denoise(read, size, levels, write)
+            denoise_tiled(TiledCanvas(cascade, 3), read, size, levels, write)
             seconds = time.perf_counter() - start
         if not best or seconds < best["seconds"]:
             best = {

@@ -193,7 +193,7 @@ def measure(
             device = model.cascade.device
             level = torch.full((len(clean),), 2 * sigma, device=device)
             parts = [
-                model.cascade.denoise(noisy[k : k + BATCH].to(device), level[k : k + BATCH]).float().cpu()
+                model.cascade.denoise(noisy[k : k + BATCH].to(device), level[k : k + BATCH]).mean.float().cpu()
                 for k in range(0, len(clean), BATCH)
             ]
             rows[model.name].append(metrics.psnr(torch.cat(parts), clean, limited=False))

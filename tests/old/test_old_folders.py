@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from wavdiff import api
+from wavdiff.models.heldout_names import table_of
 
 OLD = Path(__file__).parent
 Cli = Callable[..., Outcome]
@@ -76,7 +77,7 @@ def test_a_run_continues_as_it_would_have_and_its_model_draws(here: Path, cli: C
     assert after[-2]["step"] == after[-1]["step"] == 6
     assert after[-2]["loss"] == pytest.approx(wanted["loss"], rel=1e-3)
     for scale, losses in wanted["heldout"].items():
-        assert after[-1]["heldout"]["loss"][scale] == pytest.approx(losses, rel=1e-3)
+        assert table_of(after[-1]["heldout"], "loss")[scale] == pytest.approx(losses, rel=1e-3)
     assert after[-1]["best"]["step"] == wanted["best"]
     drawn = api.sample(api.load(run / "model"), n=2, seed=1)
     assert drawn.shape == (2, 1, 16, 16) and drawn.isfinite().all()
@@ -118,20 +119,17 @@ def test_a_model_folder_loads_and_is_written_alike(folder: str, size: tuple[int,
 # --- draws ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_samples_is_continued_with_the_same_draws(here: Path, cli: Cli) -> None:
-    """Or refused in one line that says why, where today's draws are others; never mixed."""
+def test_a_folder_of_other_draws_is_not_continued(here: Path, cli: Cli) -> None:
+    """Draws changed in their last bits after 0.5.0: the folder says so, and is never mixed unknowingly."""
     folder = here / "sample"
-    old = {path.name: path.read_bytes() for path in folder.glob("0*.png")}
+    old = {path.name: path.read_bytes() for path in folder.iterdir()}
     done = cli("sample", "--model", "blind/model", "--n", 5, "--seed", 5, "--out", "sample")
-    assert {name: (folder / name).read_bytes() for name in old} == old
-    if done.code:
-        assert len(done.err.strip().splitlines()) == 1 and "sample" in done.err
-        return
-    assert sorted(path.name for path in folder.glob("0*.png")) == [f"{seed:06d}.png" for seed in range(5, 10)]
-    again = cli("sample", "--model", "blind/model", "--n", 5, "--seed", 5, "--out", "again")
+    assert done.code == 1 and len(done.err.strip().splitlines()) == 1
+    assert "drawing" in done.err and "--overwrite" in done.err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == old
+    again = cli("sample", "--model", "blind/model", "--n", 5, "--seed", 5, "--out", "sample", "--overwrite")
     assert again.code == 0, again.err
-    for name, content in old.items():
-        assert (here / "again" / name).read_bytes() == content, name
+    assert json.loads((folder / "sample.json").read_text())["draws"]["drawing"] == 2
 
 
 # --- the shipped models -----------------------------------------------------------------------------------------------

@@ -62,6 +62,12 @@ def walked(verb: str, image: Tensor, model: WaveletCascade, factor: int = 1, **s
     return result
 
 
+def rounding(model: WaveletCascade, whole: Tensor) -> float:
+    """Largest difference of a tile: convolutions may sum other shapes in another order, in each layer of a walk."""
+    layers = sum(isinstance(module, torch.nn.Conv2d) for module in model.modules())
+    return 2 * layers * torch.finfo(torch.float32).eps * max(1.0, float(whole.abs().max()))
+
+
 VERBS = {
     "denoise": {},
     "denoise sample": {"seed": 3, "schedules": SCHEDULES},
@@ -79,7 +85,7 @@ def test_tiled_equals_untiled(verb, size, channels):
     whole = run(tile_pixels=10**9)
     for most in (221, 1000):
         tiled = run(tile_pixels=most, memory_bytes=1 << 10)  # so little that every plane is a file
-        assert float((tiled - whole).abs().max()) <= 1e-5
+        assert float((tiled - whole).abs().max()) <= rounding(cascade(), whole)
 
 
 @pytest.mark.parametrize("solver", ["dpm", "heun", "euler"])
@@ -88,7 +94,8 @@ def test_every_solver_tiles(solver):
     run = functools.partial(
         walked, "upscale", image, cascade(), factor=2, seed=1, schedule=Schedule(steps=3, solver=solver)
     )
-    assert float((run(tile_pixels=300) - run(tile_pixels=10**9)).abs().max()) <= 1e-5
+    whole = run(tile_pixels=10**9)
+    assert float((run(tile_pixels=300) - whole).abs().max()) <= rounding(cascade(), whole)
 
 
 def test_a_smaller_halo_would_be_seen(monkeypatch):
@@ -96,7 +103,9 @@ def test_a_smaller_halo_would_be_seen(monkeypatch):
     whole = walked("denoise", image, cascade(), tile_pixels=10**9)
     grown = Rectangle.grown
     monkeypatch.setattr(Rectangle, "grown", lambda self, halo, size: grown(self, halo - 1, size))
-    assert float((walked("denoise", image, cascade(), tile_pixels=221) - whole).abs().max()) > 1e-5
+    assert float((walked("denoise", image, cascade(), tile_pixels=221) - whole).abs().max()) > 2 * rounding(
+        cascade(), whole
+    )
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -104,10 +113,11 @@ def test_a_gray_cascade_takes_channels_apart(verb):
     image = picture(3, (22, 35))
     run = functools.partial(walked, verb.split()[0], model=cascade(1, "silu"), **VERBS[verb])
     colour = run(image=image, tile_pixels=300)
-    assert float((colour - run(image=image, tile_pixels=10**9)).abs().max()) <= 1e-5
+    whole = run(image=image, tile_pixels=10**9)
+    assert float((colour - whole).abs().max()) <= rounding(cascade(1, "silu"), whole)
     if "sample" not in verb:  # draws have noise of their own in every channel
         apart = torch.cat([run(image=image[k : k + 1]) for k in range(3)])
-        assert float((colour - apart).abs().max()) <= 1e-5
+        assert float((colour - apart).abs().max()) <= rounding(cascade(1, "silu"), whole)
 
 
 @pytest.mark.parametrize("mode", ["mean", "sample"])

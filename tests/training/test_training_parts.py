@@ -15,6 +15,7 @@ from test_training import changed, last, load_weights, tiny
 
 from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.models.cascade.training.assembling import assemble, open_part
+from wavdiff.models.heldout_names import headline, mean_loss, mean_losses
 from wavdiff.system.errors import WavdiffError
 from wavdiff.training.records import LEVEL_NAMES, last_heldout, level_class
 from wavdiff.training.status import duration, read_status, status_table

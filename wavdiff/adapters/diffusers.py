@@ -20,7 +20,7 @@ class WaveletCascadePipeline(DiffusionPipeline):
 
     Args:
         cascade: the trained networks.
-        scheduler: kept in diffusers' layout; the walk makes schedulers of this kind for its own ladders.
+        scheduler: kept in diffusers' layout; the walk takes its levels from the cascade's own schedules.
     """
 
     cascade: WaveletCascade
@@ -47,7 +47,7 @@ class WaveletCascadePipeline(DiffusionPipeline):
             batch_size: number of images.
             seed: image k is drawn from `seed` + k.
             seeds: or one seed per image.
-            num_inference_steps: rungs of every scale's ladder; default the cascade's own.
+            num_inference_steps: levels of every scale's schedule; default the cascade's own.
             output_type: "pil", "np" ((N, H, W, C) in [0, 1]) or "pt" ((N, C, H, W) in [-1, 1]).
             return_dict: whether to wrap the images in an `ImagePipelineOutput`.
             settings: more of `sample_walk`.

@@ -1,4 +1,4 @@
-"""Drawing any number of new images: ladders, groups of a fixed size, seeds."""
+"""Drawing any number of new images: schedules, groups of a fixed size, seeds."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def sample_walk(
         size: (H, W), default the cascade's own.
         stop_scale: end the walk at x_{stop_scale}.
         solver: "dpm", "sde-dpm", "heun" or "euler"; default the cascade's.
-        lowpass_steps, detail_steps: rungs of the ladders; default the cascade's.
+        lowpass_steps, detail_steps: levels of the schedules; default the cascade's.
         correctors: (low-pass, details): calls at every level before the step down; default the cascade's.
-        ascents: (low-pass, details): the paper's stochastic ascent instead of ladders.
+        ascents: (low-pass, details): the paper's stochastic ascent instead of schedules.
         lowpass_range: pixels in [0, 1] to which drawn low-pass images are stretched; None: they are not; default the
             cascade's.
-        counted: told network calls, as in `CascadeWalk.sample`; with ladders of images that fill a group up as well.
+        counted: told network calls, as in `CascadeVerbs.sample`; with schedules of images that fill a group up as well.
         progress: called with the number of images finished, after each batch.
 
     Returns:
@@ -95,7 +95,7 @@ def sample_schedules(
     detail_steps: int | None,
     correctors: tuple[int, int] | None = None,
 ) -> tuple[Schedule, Schedule]:
-    """(low-pass, details): the cascade's ladders with the user's changes."""
+    """(low-pass, details): the cascade's schedules with the user's changes."""
     changes: dict[str, Any] = {"solver": solver} if solver else {}
     low, detail = ({} if steps is None else {"steps": steps} for steps in (lowpass_steps, detail_steps))
     if correctors is not None:

@@ -1,8 +1,8 @@
-"""KID-EffLite0 of `faces` with the shipped ladder and with two deterministic ones, same weights, same seeds.
+"""KID-EffLite0 of `faces` with the shipped schedule and with two deterministic ones, same weights, same seeds.
 
-    python benchmarks/face_ladders.py --n 360 --seed 10000
+    python benchmarks/face_schedules.py --n 360 --seed 10000
 
-The shipped ladder was chosen with seeds below 360; the default seeds here are others.
+The shipped schedule was chosen with seeds below 360; the default seeds here are others.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import torch
 from wavdiff import api
 from wavdiff.data import heldout_batch, open_source
 from wavdiff.evaluation import metrics
-from wavdiff.models.cascade.solvers import Ladder
+from wavdiff.models.cascade.solvers import Schedule
 
 BATCH = 60
 
@@ -28,18 +28,18 @@ def main() -> None:
         name: extractor(heldout_batch(open_source("faces", split), (64, 64), crop=92))
         for name, split in (("training", "train"), ("held-out", "heldout"))
     }
-    ladders = {
-        "shipped": (cascade.ladder("lowpass"), cascade.ladder("details")),
+    schedules = {
+        "shipped": (cascade.schedule("lowpass"), cascade.schedule("details")),
         "deterministic, same levels": (
-            cascade.ladder("lowpass", solver="dpm"),
-            cascade.ladder("details", solver="dpm"),
+            cascade.schedule("lowpass", solver="dpm"),
+            cascade.schedule("details", solver="dpm"),
         ),
-        "deterministic, 80 to 0.01": (Ladder(20), Ladder(10)),
+        "deterministic, 80 to 0.01": (Schedule(20), Schedule(10)),
     }
     seeds = range(arguments.seed, arguments.seed + arguments.n)
-    for name, (low, details) in ladders.items():
+    for name, (low, details) in schedules.items():
         parts = [
-            cascade.sample((1, 64, 64), seeds[k : k + BATCH], lowpass_ladder=low, detail_ladder=details)[-1]
+            cascade.sample((1, 64, 64), seeds[k : k + BATCH], lowpass_schedule=low, detail_schedule=details)[-1]
             for k in range(0, arguments.n, BATCH)
         ]
         features = extractor(torch.cat(parts).clamp(-1, 1))
