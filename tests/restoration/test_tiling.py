@@ -16,6 +16,8 @@ from wavdiff.restoration.tasks import denoise_picture, is_local, upscale_picture
 from wavdiff.restoration.tiled import TiledWalk
 from wavdiff.system.errors import WavdiffError
 
+pytestmark = pytest.mark.isa
+
 SIZES = [(1, 1), (7, 53), (61, 47), (130, 33)]
 LADDERS = (Ladder(steps=3, solver="sde-dpm"), Ladder(steps=4, solver="sde-dpm"))
 

@@ -104,7 +104,7 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("place", ["fsync", "replace", "rmtree", "_sample", "_evaluate", "export_model", "_optimise"])
-@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("number", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_run_killed_in_the_middle_of_anything_ends_the_same(
     pictures: Path, tmp_path: Path, whole: Path, place: str, number: int
 ) -> None:
@@ -378,6 +378,7 @@ def limited(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_leaves_the_old_checkpoints_and_says_so(
     pictures: Path, tmp_path: Path, whole: Path
 ) -> None:

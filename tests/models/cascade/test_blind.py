@@ -40,6 +40,8 @@ from wavdiff.models.cascade.solvers import Ladder
 from wavdiff.models.cascade.walk import stretch
 from wavdiff.restoration.tasks import denoise_picture, is_local, knows_border, upscale_picture
 
+pytestmark = pytest.mark.isa
+
 LADDERS = (Ladder(steps=3, solver="sde-dpm", sigma_max=10.0), Ladder(steps=4, solver="sde-dpm", sigma_max=10.0))
 
 

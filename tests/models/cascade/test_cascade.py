@@ -26,6 +26,8 @@ from wavdiff.models.cascade.walk import stretch
 from wavdiff.models.folders import load_cascade, save_model
 from wavdiff.system.errors import WavdiffError
 
+pytestmark = pytest.mark.isa
+
 DPM, SDE = Ladder(steps=48), Ladder(steps=48, solver="sde-dpm")
 
 

@@ -5,6 +5,8 @@ from wavdiff.models.cascade.denoisers import DetailDenoiser, LowpassDenoiser
 from wavdiff.models.cascade.folded_denoisers import FusedDetailDenoiser, FusedLowpassDenoiser
 from wavdiff.models.cascade.networks import FusedNetwork, LocalNetwork
 
+pytestmark = pytest.mark.isa
+
 
 def network(**settings) -> LocalNetwork:
     torch.manual_seed(0)
