@@ -71,7 +71,7 @@ def in_child(work: Callable[[], None]) -> int | None:
     """Run `work` in a forked process; returns its exit code, negative for the number of a signal."""
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
-    child.join(120)
+    child.join(300)
     if child.exitcode is None:
         child.kill()
     return child.exitcode
@@ -588,7 +588,7 @@ def test_a_second_signal_ends_at_once(pictures: Path, tmp_path: Path) -> None:
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
     assert child.pid is not None
-    for _ in range(600):
+    for _ in range(3000):
         if (tmp_path / "waiting").exists():
             break
         time.sleep(0.1)
@@ -596,7 +596,7 @@ def test_a_second_signal_ends_at_once(pictures: Path, tmp_path: Path) -> None:
     child.join(1.0)
     assert child.exitcode is None  # it waits for the end of its step
     os.kill(child.pid, signal.SIGINT)
-    child.join(60)
+    child.join(300)
     assert child.exitcode not in (None, 0)
     assert last(tmp_path)[3]["step"] == 2
 
