@@ -22,6 +22,8 @@ from wavdiff.models.folders import find_model
 from wavdiff.system.errors import WavdiffError
 from wavdiff.training.config import from_mapping
 
+pytestmark = pytest.mark.isa
+
 
 @pytest.fixture(scope="module")
 def gray(tiny_model: Path) -> WaveletCascade:
@@ -275,6 +277,7 @@ def test_noise_beyond_what_a_model_was_trained_for_is_refused(cli: Callable[...,
     assert not (tmp_path / "b.png").exists()
 
 
+@pytest.mark.slow
 def test_a_single_octave_with_too_much_noise_does_not_stop_the_others(cli: Callable[..., Any], tmp_path: Path) -> None:
     noise = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
     for _ in range(3):  # blurred: weak in the finest octave, strong in the coarse ones

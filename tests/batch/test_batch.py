@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Outcome, run_piped
+from fresh_processes import Fresh
 from PIL import Image
 
 from wavdiff.batch.jobs import Job, OutputNaming, check_jobs, name_outputs, plan_jobs
@@ -468,12 +468,9 @@ def test_ctrl_c_ends_with_130(cli: Cli, desk: Path, restorer: Restorer) -> None:
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_clean_up(desk: Path, number: int, code: int) -> None:
-    # A shell starts background jobs with SIGINT ignored, and so would the test's process be.
     script = """
-import signal
 import time
 from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)
 from wavdiff.batch.jobs import Job
 from wavdiff.batch.report import batch_report
 from wavdiff.batch.run import run_jobs
@@ -482,7 +479,6 @@ def restore(job, source, target, progress):
     temporary = Path("half")
     try:
         temporary.write_text("half")
-        print("begun", flush=True)
         time.sleep(60)
     finally:
         temporary.unlink()
@@ -493,12 +489,12 @@ with batch_report(1) as report:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 """
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None and process.stdout.readline() == b"begun\n"
-    assert (desk / "half").exists()
-    process.send_signal(number)
-    assert process.wait(timeout=20) == code
-    process.stdout.close()
+    process = Fresh(script)
+    while process.process.is_alive() and not (desk / "half").exists():
+        time.sleep(0.05)
+    process.signal(number)
+    done = process.end()
+    assert done.code == code, done.err
     assert not contents(desk)
 
 

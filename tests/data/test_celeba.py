@@ -148,12 +148,14 @@ def trained(celeba: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     yield found
 
 
+@pytest.mark.slow
 def test_the_official_split_is_kept(trained: Trained) -> None:
     train, test = ({name_of(number) for number in SPLIT[partition]} for partition in (0, 2))
     assert trained.learned == train
     assert trained.opened == train | set(sorted(test)[:3])  # data.heldout_limit
 
 
+@pytest.mark.slow
 def test_the_crop_and_the_scales_are_the_papers(trained: Trained, celeba: Path) -> None:
     pyramid = wavelets.decompose(paper_crops(celeba, 0), 2, "haar")
     assert pyramid.coarse.shape[-2:] == (40, 40)
@@ -165,6 +167,7 @@ def test_the_crop_and_the_scales_are_the_papers(trained: Trained, celeba: Path) 
     assert [cascade.denoiser(scale).network.receptive_field for scale in ("0", "1")] == [13, 13]
 
 
+@pytest.mark.slow
 def test_the_card_names_data_and_credit(trained: Trained) -> None:
     card = " ".join((trained.run / "model" / "README.md").read_text().split())
     assert f"celeba: {len(SPLIT[0])} images to train on, {len(SPLIT[2])} held out." in card
@@ -218,6 +221,7 @@ def test_the_hub_gives_the_same_model_also_in_two_calls_and_with_a_worker(
     assert json.loads((tmp_path / "evaluation.json").read_text())["images"]["held-out"] == len(SPLIT[2])
 
 
+@pytest.mark.slow
 def test_samples_have_the_papers_size(trained: Trained, tmp_path: Path) -> None:
     outcome = run_cli("sample", "--model", trained.run, "--n", 2, "--seed", 5, "--steps", "5,4", "--out", tmp_path)
     assert outcome.code == 0, outcome.err
@@ -230,6 +234,7 @@ def test_samples_have_the_papers_size(trained: Trained, tmp_path: Path) -> None:
             np.testing.assert_allclose(np.array(picture) / 127.5 - 1, image[0].clamp(-1, 1).numpy(), atol=1.01 / 127.5)
 
 
+@pytest.mark.slow
 def test_the_evaluation_measures_the_official_test_images(trained: Trained, celeba: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     pytest.importorskip("skimage")

@@ -451,6 +451,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("kind", ["folder", "shards", "hub"])
 def test_memory_does_not_grow_with_the_number_of_batches(kind: str, tmp_path: Path) -> None:

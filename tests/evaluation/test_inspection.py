@@ -414,6 +414,7 @@ def test_the_command_without_a_picture(cli: Cli, tiny_model: Path) -> None:
     assert numbers["image_size"] == [16, 16] and len(numbers["scales"]) == 3
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_says(cli: Cli, tiny_model: Path, picture: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "inside"

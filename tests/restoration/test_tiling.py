@@ -17,6 +17,8 @@ from wavdiff.restoration.tasks import Denoise, Effort, Plain, Upscale, is_local
 from wavdiff.restoration.tiled import TiledCanvas, denoise_tiled, upscale_tiled
 from wavdiff.system.errors import WavdiffError
 
+pytestmark = pytest.mark.isa
+
 SIZES = [(1, 1), (7, 53), (61, 47), (130, 33)]
 SCHEDULES = (Schedule(steps=3, solver="sde-dpm"), Schedule(steps=4, solver="sde-dpm"))
 

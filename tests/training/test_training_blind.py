@@ -257,6 +257,7 @@ def blind_run(cli: Cli, pictures: Path, tiny_config: Path, tmp_path_factory: pyt
     return folder
 
 
+@pytest.mark.slow
 def test_what_was_trained_is_a_model_for_all_verbs(cli: Cli, blind_run: Path, pictures: Path, tmp_path: Path) -> None:
     cascade = api.load(blind_run)
     assert all(isinstance(cascade.denoiser(name).network, BiasFreeNetwork) for name in cascade.scale_names)

@@ -231,7 +231,8 @@ def test_curves_and_grids_go_to_tensorboard(pictures: Path, tmp_path: Path) -> N
 def test_compiled_networks_learn_the_same(pictures: Path, tmp_path: Path) -> None:
     losses = {}
     for compiled in ("false", "true"):
-        config = tiny(pictures, "training.steps=2", "training.log_every=1", f"training.compile={compiled}")
+        small = ("model.details.depth=2", "model.details.receptive_field=3", "model.details.width=4")
+        config = tiny(pictures, "training.steps=2", "training.log_every=1", f"training.compile={compiled}", *small)
         records: list[dict[str, Any]] = []
         Trainer(config, tmp_path / compiled, ["1"], report=records.append).run()
         losses[compiled] = [record["loss"]["1"] for record in records]

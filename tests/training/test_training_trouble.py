@@ -71,7 +71,7 @@ def in_child(work: Callable[[], None]) -> int | None:
     """Run `work` in a forked process; returns its exit code, negative for the number of a signal."""
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
-    child.join(120)
+    child.join(300)
     if child.exitcode is None:
         child.kill()
     return child.exitcode
@@ -104,7 +104,7 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("place", ["fsync", "replace", "rmtree", "_sample", "_evaluate", "_write_model", "step"])
-@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("number", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_run_killed_in_the_middle_of_anything_ends_the_same(
     pictures: Path, tmp_path: Path, whole: Path, place: str, number: int
 ) -> None:
@@ -376,6 +376,7 @@ def limited(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_leaves_the_old_checkpoints_and_says_so(
     pictures: Path, tmp_path: Path, whole: Path
 ) -> None:
@@ -585,7 +586,7 @@ def test_a_second_signal_ends_at_once(pictures: Path, tmp_path: Path) -> None:
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
     assert child.pid is not None
-    for _ in range(600):
+    for _ in range(3000):
         if (tmp_path / "waiting").exists():
             break
         time.sleep(0.1)
@@ -593,7 +594,7 @@ def test_a_second_signal_ends_at_once(pictures: Path, tmp_path: Path) -> None:
     child.join(1.0)
     assert child.exitcode is None  # it waits for the end of its step
     os.kill(child.pid, signal.SIGINT)
-    child.join(60)
+    child.join(300)
     assert child.exitcode not in (None, 0)
     assert last(tmp_path)[3]["step"] == 2
 

@@ -37,6 +37,7 @@ from wavdiff.models.cascade.walk import mean_at_top
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.tasks import Denoise, Effort, Plain, Upscale, is_local, knows_border
 
+pytestmark = pytest.mark.isa
 SCHEDULES = (Schedule(steps=3, solver="sde-dpm", sigma_max=10.0), Schedule(steps=4, solver="sde-dpm", sigma_max=10.0))
 
 

@@ -26,6 +26,7 @@ from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.models.cascade.verbs import stretch
 from wavdiff.system.errors import WavdiffError
 
+pytestmark = pytest.mark.isa
 DPM, SDE = Schedule(steps=48), Schedule(steps=48, solver="sde-dpm")
 
 

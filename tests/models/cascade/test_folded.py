@@ -5,6 +5,8 @@ from blind_models import needs_bfloat16
 from wavdiff.models.cascade.denoisers import Coarse, EDMDenoiser
 from wavdiff.models.cascade.networks import FoldedNetwork, LocalNetwork
 
+pytestmark = pytest.mark.isa
+
 
 def network(**settings) -> LocalNetwork:
     torch.manual_seed(0)

@@ -192,9 +192,6 @@ class CascadeVerbs:
             seeds: one per image, for draws; None: the posterior mean given the coarser image, one call a scale.
             schedule: of the draws.
 
-        Returns:
-            (B, C, factor h, factor w).
-
         Raises:
             WavdiffError: the factor is not a power of two that the cascade has scales for, or seeds are missing.
         """
