@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from wavdiff.system.errors import WavdiffError
 
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 _HOMES = {
     "load": "wavdiff.api",
     "sample": "wavdiff.api",

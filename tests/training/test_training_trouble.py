@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from test_training import assert_same_tensors, last, load_weights, timeless, tiny
 
-from wavdiff.models import folders as export
+from wavdiff.models.cascade import family as export
 from wavdiff.models.cascade.training.objective import CascadeObjective
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.lock import folder_lock, is_locked

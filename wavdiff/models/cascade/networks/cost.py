@@ -13,7 +13,8 @@ def count_multiply_adds(network: nn.Module, size: tuple[int, int]) -> float:
     """Multiply-adds of the convolutions of one call on one input of `size` (h, w)."""
     given: Any = network
     settings = {name: value for name, value in given.config.items() if not name.startswith("_")}
-    return _count(type(network), tuple(sorted(settings.items())), size)
+    kind: Any = type(network)
+    return _count(kind, tuple(sorted(settings.items())), size)
 
 
 @functools.lru_cache(maxsize=64)
