@@ -38,7 +38,7 @@ TRAIN = """
 import sys, torch, wavdiff
 torch.set_num_threads(1)
 never = ["training.evaluate_every=0", "training.sample_every=0", "training.checkpoint_every=1000"]
-wavdiff.train("faces", out=sys.argv[1], overrides=["training.steps=6", *never])
+wavdiff.train("faces", out=sys.argv[1], overrides=["training.steps=6", "training.scale_steps={}", *never])
 """
 TIMED = {
     "import wavdiff": ["-c", "import wavdiff"],

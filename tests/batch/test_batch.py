@@ -466,6 +466,7 @@ def test_ctrl_c_ends_with_130(cli: Cli, desk: Path, restorer: Restorer) -> None:
     assert sorted(contents(desk)) == ["a.png", "a_denoised.png", "b.png", "c.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_clean_up(desk: Path, number: int, code: int) -> None:
     script = """

@@ -518,8 +518,7 @@ def test_a_picture_through_a_pipe(tiny_model: Path, tmp_path: Path, cli: Cli) ->
 
 
 # --- evaluate, and all of it in a row ------------------------------------------------------------------------------
-
-
+@pytest.mark.slow
 def test_the_verbs_in_a_row(
     cli: Cli, pictures: Path, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

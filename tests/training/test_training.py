@@ -382,8 +382,7 @@ def test_training_on_crops_runs(pictures: Path, tmp_path: Path) -> None:
 
 
 # --- learning --------------------------------------------------------------------------------------------------------
-
-
+@pytest.mark.slow
 def test_losses_fall_on_images_that_are_easy_to_learn(tmp_path: Path) -> None:
     from PIL import Image
 
