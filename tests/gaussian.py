@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from wavdiff.models import wavelets
-from wavdiff.models.cascade.denoisers import Coarse, Denoised, EDMDenoiser
+from wavdiff.models.cascade.denoisers import EDMDenoiser
+from wavdiff.models.cascade.denoising import Coarse, Denoised
 from wavdiff.models.cascade.noise import SIGMA_MAX, expand
 from wavdiff.models.cascade.verbs import CascadeVerbs
 

@@ -25,7 +25,7 @@ from wavdiff.evaluation.inspection.jacobian import pixel_rows
 from wavdiff.evaluation.inspection.pixels import choose_places
 from wavdiff.evaluation.inspection.recorded import RecordedWalk, reach
 from wavdiff.models import wavelets
-from wavdiff.models.cascade.denoisers import Coarse, Denoised
+from wavdiff.models.cascade.denoising import Coarse, Denoised
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.noise import SIGMA_MAX
 from wavdiff.models.cascade.verbs import CascadeVerbs

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from wavdiff.data import Augmentation, ExampleDataset
 from wavdiff.data.protocols import ArraySource
 from wavdiff.models import wavelets
-from wavdiff.models.cascade.denoisers import Coarse
+from wavdiff.models.cascade.denoising import Coarse
 from wavdiff.models.cascade.noise import NoiseDistribution
 from wavdiff.models.cascade.training.noisy_examples import NoisyExamples
 from wavdiff.models.cascade.training.objective import CascadeObjective

@@ -159,10 +159,10 @@ def _describe(request: SamplingRequest, cascade: WaveletCascade) -> dict[str, An
     return plain
 
 
-def _plain(ladder: Schedule | Ascent) -> dict[str, Any]:
+def _plain(schedule: Schedule | Ascent) -> dict[str, Any]:
     """Settings that decide the images; without correctors, records are those of versions that had none."""
-    settings = asdict(ladder)
-    if isinstance(ladder, Schedule) and not ladder.correctors:
+    settings = asdict(schedule)
+    if isinstance(schedule, Schedule) and not schedule.correctors:
         del settings["correctors"], settings["corrector_step"]
     return settings
 

@@ -76,7 +76,7 @@ class PictureOptions:
     solver: Annotated[str | None, typer.Option(help="Of draws: dpm, sde-dpm, heun or euler; default the model's.")] = (
         None
     )
-    steps: Annotated[int | None, typer.Option(help="Of draws: rungs of the ladder; default the model's.")] = None
+    steps: Annotated[int | None, typer.Option(help="Of draws: number of noise levels; default the model's.")] = None
     colour: Annotated[str, typer.Option(help="How a gray model takes an RGB picture: channels (apart) or luma.")] = (
         "channels"
     )

@@ -31,7 +31,9 @@ def sample(
     ] = None,
     correctors: Annotated[
         str | None,
-        typer.Option(help="Calls at every rung before the step down: one number, or LOW,DETAILS; default the model's."),
+        typer.Option(
+            help="Calls at each noise level before the step down: one number, or LOW,DETAILS; default the model's."
+        ),
     ] = None,
     beta: Annotated[str | None, typer.Option(help="For ascent: LOW,DETAILS in (0, 1]; default 0.01,1.")] = None,
     h0: Annotated[str | None, typer.Option("--h0", help="For ascent: first step size; default 0.01,0.01.")] = None,

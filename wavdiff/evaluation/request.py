@@ -82,7 +82,7 @@ class PhotographRequest(Request):
     Attributes:
         crop: the central part of at most so many pixels a side is taken; None for whole pictures.
         draws: posterior draws of every picture, level and factor; 0 for none. They cost as many network calls each as
-            the ladder has rungs.
+            the schedule has levels.
         shown: of so many pictures, before/after crops are written.
     """
 

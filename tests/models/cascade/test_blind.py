@@ -25,7 +25,8 @@ from wavdiff.images.rectangle import Rectangle
 from wavdiff.models import wavelets
 from wavdiff.models.cascade.ascent import UNIT, Ascent
 from wavdiff.models.cascade.blind_denoisers import BLIND_TOP, BlindDenoiser, to_pixels
-from wavdiff.models.cascade.denoisers import Coarse, Denoised, EDMDenoiser
+from wavdiff.models.cascade.denoisers import EDMDenoiser
+from wavdiff.models.cascade.denoising import Coarse, Denoised
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.noise import expand, preconditioning
 from wavdiff.models.cascade.published.importing import load_release

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavdiff.models.cascade.denoisers import RESIDUAL_FLOOR, Coarse, EDMDenoiser
+from wavdiff.models.cascade.denoisers import RESIDUAL_FLOOR, EDMDenoiser
+from wavdiff.models.cascade.denoising import Coarse
 from wavdiff.models.cascade.networks import LocalNetwork
 
 STD, COARSE_STD = 0.13, 0.5

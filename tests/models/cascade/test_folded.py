@@ -2,7 +2,8 @@ import pytest
 import torch
 from blind_models import needs_bfloat16
 
-from wavdiff.models.cascade.denoisers import Coarse, EDMDenoiser
+from wavdiff.models.cascade.denoisers import EDMDenoiser
+from wavdiff.models.cascade.denoising import Coarse
 from wavdiff.models.cascade.networks import FoldedNetwork, LocalNetwork
 
 pytestmark = pytest.mark.isa

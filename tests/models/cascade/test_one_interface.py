@@ -14,7 +14,8 @@ from torch import Tensor
 from wavdiff.models import wavelets
 from wavdiff.models.cascade.blind_denoisers import BlindDenoiser
 from wavdiff.models.cascade.canvas import WholeCanvas
-from wavdiff.models.cascade.denoisers import Coarse, Denoised, Denoiser, EDMDenoiser
+from wavdiff.models.cascade.denoisers import EDMDenoiser
+from wavdiff.models.cascade.denoising import Coarse, Denoised, Denoiser
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.networks import LocalNetwork
 from wavdiff.models.cascade.noise import SIGMA_MAX

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from wavdiff import api
-from wavdiff.models.cascade.denoisers import Coarse
+from wavdiff.models.cascade.denoising import Coarse
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.networks import BiasFreeNetwork
 from wavdiff.models.cascade.published import release as published

@@ -14,7 +14,7 @@ from diffusers import EDMDPMSolverMultistepScheduler, EDMEulerScheduler, HeunDis
 from gaussian import WhiteGaussian
 from torch import Tensor
 
-from wavdiff.models.cascade.denoisers import Coarse, Denoised
+from wavdiff.models.cascade.denoising import Coarse, Denoised
 from wavdiff.models.cascade.noise import expand, preconditioning
 from wavdiff.models.cascade.random_numbers import derive_generator, draw_noise
 from wavdiff.models.cascade.solvers import SOLVERS, Schedule, recurrence

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wavdiff.evaluation.inspection.description import receptive_field
-from wavdiff.models.cascade.denoisers import Coarse, Denoised
+from wavdiff.models.cascade.denoising import Coarse, Denoised
 from wavdiff.models.cascade.verbs import CascadeVerbs
 
 

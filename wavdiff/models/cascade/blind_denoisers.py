@@ -15,17 +15,15 @@ augmentation has seen denoised ones.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from wavdiff.models.cascade.denoisers import Coarse, Denoised
+from wavdiff.models.cascade.denoising import Coarse, Denoised
+from wavdiff.models.cascade.folded_denoisers import FoldedDenoiser
 from wavdiff.models.cascade.networks import FoldedNetwork
 from wavdiff.models.cascade.noise import expand, preconditioning
-
-if TYPE_CHECKING:
-    from wavdiff.models.cascade.folded_denoisers import FoldedDenoiser
 
 BLIND_TOP = 10.0
 """Top of a blind network's noise levels, standard units: it must tell the image from the noise by subtraction."""
@@ -85,9 +83,17 @@ class BlindDenoiser(nn.Module):
 
     def at(self, level: float, coarse_level: float = 0.0, *, gray: bool, dtype: torch.dtype) -> FoldedDenoiser:
         """As `EDMDenoiser.at`; the levels are not looked at."""
-        from wavdiff.models.cascade.folded_denoisers import folded_blind
-
-        return folded_blind(self, gray=gray, dtype=dtype)
+        network: Any = self.network
+        inputs, outputs = network.config["in_channels"], network.config["out_channels"]
+        folded = FoldedNetwork(
+            network,
+            torch.zeros(1),
+            gray=gray,
+            dtype=dtype,
+            input_scale=torch.full((inputs,), 0.5),
+            output_scale=torch.full((outputs,), -2.0),
+        )
+        return FoldedDenoiser(folded, inputs=("noisy",) if inputs == outputs else ("coarse", "noisy"), offset=1.0)
 
     def _noise(self, pixels: Tensor, size: Tensor) -> Tensor:
         """The noise in `pixels`, library units, for states whose rms is about `size` (B,), library units.

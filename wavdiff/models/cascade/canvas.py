@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wavdiff.images.rectangle import Rectangle
 from wavdiff.models import wavelets
-from wavdiff.models.cascade.denoisers import Coarse, Denoised
+from wavdiff.models.cascade.denoising import Coarse, Denoised
 from wavdiff.models.cascade.random_numbers import derive_generator, draw_noise
 
 AtLevel = Callable[[Tensor, Coarse | None], Denoised]

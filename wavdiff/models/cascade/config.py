@@ -98,7 +98,7 @@ class ModelConfig:
             self.detail_network(scale)
         require(set(self.ladders) <= {"lowpass", "details"}, "model.ladders has lowpass and details", self.ladders)
         for name, settings in self.ladders.items():
-            _check_ladder(f"model.ladders.{name}", settings)
+            _check_schedule(f"model.ladders.{name}", settings)
         count = self.count_parameters()
         require(count <= MOST_PARAMETERS, f"model has at most {MOST_PARAMETERS} parameters in all networks", count)
 
@@ -129,7 +129,7 @@ class ModelConfig:
         return network
 
 
-def _check_ladder(name: str, settings: Any) -> None:
+def _check_schedule(name: str, settings: Any) -> None:
     try:
         Schedule(**settings)
     except (TypeError, WavdiffError) as error:
@@ -226,10 +226,10 @@ def with_published_networks(mapping: dict[str, Any]) -> dict[str, Any]:
         kind = _section(changes, scale, f"model.scale_networks.{scale}").get("kind")
         if kind != "bias-free" and not (kind is None and kept["details"]):
             del changes[scale]
-    for ladder in _section(model, "ladders", "model.ladders").values():
-        top = ladder.get("sigma_max") if isinstance(ladder, dict) else None
+    for schedule in _section(model, "ladders", "model.ladders").values():
+        top = schedule.get("sigma_max") if isinstance(schedule, dict) else None
         if isinstance(top, int | float) and top > BLIND_TOP:
-            ladder["sigma_max"] = BLIND_TOP
+            schedule["sigma_max"] = BLIND_TOP
     return mapping
 
 

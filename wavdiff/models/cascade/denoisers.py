@@ -1,11 +1,6 @@
-"""Denoisers: networks with their preconditioning inside.
+"""EDM denoisers: networks that are told a noise level, with their preconditioning inside.
 
-A denoiser is one function, in library units,
-
-    denoise(noisy, level, coarse=None) -> Denoised(mean, coarse),
-
-an estimate of E[x | noisy]. `coarse` is what is known of the next coarser image; the low-pass image is the scale that
-has none. Everything outside calls this function and sees neither raw outputs nor preconditioning.
+Everything outside calls `denoise` (see `denoising`) and sees neither raw outputs nor preconditioning.
 
 A scale is standardised by one number, the rms `std` of its coefficients over the training set. With u = level / std and
 y = noisy / std, the denoiser here is
@@ -27,60 +22,18 @@ and a(0) = 0 leaves an exact coarse image untouched, to the last bit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from wavdiff.models.cascade.denoising import Coarse, Denoised
+from wavdiff.models.cascade.folded_denoisers import FoldedDenoiser
+from wavdiff.models.cascade.networks import FoldedNetwork
 from wavdiff.models.cascade.noise import SIGMA_MAX, expand, preconditioning
-
-if TYPE_CHECKING:
-    from wavdiff.models.cascade.folded_denoisers import FoldedDenoiser
 
 RESIDUAL_FLOOR = 0.25
 """Noise level, in units of the details' rms, that is added to that of an observed coarse image in its unit."""
-
-
-@dataclass(frozen=True)
-class Coarse:
-    """What is known of the coarse image x_j, (B, C, h, w) in library units.
-
-    Attributes:
-        estimate: x_j, or what the coarser scales made of it.
-        observed: x_j as it was observed, with noise; None where `estimate` is exact.
-        level: noise levels (B,) of `observed`; 0 or None where `estimate` is exact.
-    """
-
-    estimate: Tensor
-    observed: Tensor | None = None
-    level: Tensor | None = None
-
-
-class Denoised(NamedTuple):
-    """What a denoiser answers: the denoised coefficients and, of details, the coarse image, perhaps corrected."""
-
-    mean: Tensor
-    coarse: Tensor | None = None
-
-
-class Denoiser(Protocol):
-    """What walks, solvers and tests ask of a denoiser: a network's, a whole cascade, or an exact one.
-
-    Attributes:
-        std: rms of what it denoises over the training set, library units: the unit of standard levels.
-        top: highest standard level that it is asked about.
-        mean_draws: observations at the top level whose answers make the mean given the coarse image alone; 0: it is
-            told its level, and given the most likely observation.
-    """
-
-    std: float
-    top: float
-    mean_draws: int
-
-    def denoise(self, noisy: Tensor, level: Tensor, coarse: Coarse | None = None) -> Denoised:
-        """Denoise (B, c, h, w) with noise levels (B,)."""
-        ...
 
 
 class EDMDenoiser(nn.Module):
@@ -146,9 +99,33 @@ class EDMDenoiser(nn.Module):
             gray: for one channel in place of three equal ones (see `networks.folded`).
             dtype: of the convolutions.
         """
-        from wavdiff.models.cascade.folded_denoisers import folded_edm
-
-        return folded_edm(self, level, coarse_level, gray=gray, dtype=dtype)
+        network: Any = self.network
+        u, c = level / self.std, coarse_level / self.std
+        c_skip, c_out, c_in = (float(value) for value in preconditioning(torch.tensor(u, dtype=torch.float64)))
+        if self.coarse_std is None:
+            channels = network.config["in_channels"]
+            folded = FoldedNetwork(
+                network,
+                torch.tensor([u]),
+                gray=gray,
+                dtype=dtype,
+                input_scale=torch.full((channels,), c_in / self.std),
+                output_scale=torch.full((channels,), c_out * self.std),
+            )
+            return FoldedDenoiser(folded, skip=c_skip)
+        channels = network.config["in_channels"] // 5
+        residual = 1 / (self.std * (c**2 + RESIDUAL_FLOOR**2) ** 0.5)
+        coarse_out = float(preconditioning(torch.tensor(c, dtype=torch.float64))[1])
+        groups = torch.tensor([3 * channels, channels, channels])
+        folded = FoldedNetwork(
+            network,
+            torch.tensor([u, c]),
+            gray=gray,
+            dtype=dtype,
+            input_scale=torch.tensor([c_in / self.std, 1 / self.coarse_std, residual]).repeat_interleave(groups),
+            output_scale=torch.tensor([c_out * self.std, self.std * coarse_out]).repeat_interleave(groups[:2]),
+        )
+        return FoldedDenoiser(folded, skip=c_skip, inputs=("noisy", "coarse", "residual"), corrects=coarse_level > 0)
 
     def _coarse_level(self, level: Tensor, coarse: Coarse) -> Tensor:
         """Noise levels of the coarse image as observed, in units of the details' rms."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from wavdiff.models.cascade.blind_denoisers import BlindDenoiser
-from wavdiff.models.cascade.denoisers import RESIDUAL_FLOOR, Coarse, Denoised, EDMDenoiser
+from wavdiff.models.cascade.denoising import Coarse, Denoised
 from wavdiff.models.cascade.networks import FoldedNetwork
-from wavdiff.models.cascade.noise import preconditioning
 
 
 class FoldedDenoiser:
@@ -67,51 +63,3 @@ class FoldedDenoiser:
             else:
                 target.copy_(given[name])
         return assembled
-
-
-def folded_edm(
-    model: EDMDenoiser, level: float, coarse_level: float, *, gray: bool, dtype: torch.dtype
-) -> FoldedDenoiser:
-    """`model` at `level` and `coarse_level`, library units, with its preconditioning in the first and last layer."""
-    network: Any = model.network
-    u, c = level / model.std, coarse_level / model.std
-    c_skip, c_out, c_in = (float(value) for value in preconditioning(torch.tensor(u, dtype=torch.float64)))
-    if model.coarse_std is None:
-        channels = network.config["in_channels"]
-        folded = FoldedNetwork(
-            network,
-            torch.tensor([u]),
-            gray=gray,
-            dtype=dtype,
-            input_scale=torch.full((channels,), c_in / model.std),
-            output_scale=torch.full((channels,), c_out * model.std),
-        )
-        return FoldedDenoiser(folded, skip=c_skip)
-    channels = network.config["in_channels"] // 5
-    residual = 1 / (model.std * (c**2 + RESIDUAL_FLOOR**2) ** 0.5)
-    coarse_out = float(preconditioning(torch.tensor(c, dtype=torch.float64))[1])
-    groups = torch.tensor([3 * channels, channels, channels])
-    folded = FoldedNetwork(
-        network,
-        torch.tensor([u, c]),
-        gray=gray,
-        dtype=dtype,
-        input_scale=torch.tensor([c_in / model.std, 1 / model.coarse_std, residual]).repeat_interleave(groups),
-        output_scale=torch.tensor([c_out * model.std, model.std * coarse_out]).repeat_interleave(groups[:2]),
-    )
-    return FoldedDenoiser(folded, skip=c_skip, inputs=("noisy", "coarse", "residual"), corrects=coarse_level > 0)
-
-
-def folded_blind(model: BlindDenoiser, *, gray: bool, dtype: torch.dtype) -> FoldedDenoiser:
-    """`model` with the change to pixels and back in the first and last layer."""
-    network: Any = model.network
-    inputs, outputs = network.config["in_channels"], network.config["out_channels"]
-    folded = FoldedNetwork(
-        network,
-        torch.zeros(1),
-        gray=gray,
-        dtype=dtype,
-        input_scale=torch.full((inputs,), 0.5),
-        output_scale=torch.full((outputs,), -2.0),
-    )
-    return FoldedDenoiser(folded, inputs=("noisy",) if inputs == outputs else ("coarse", "noisy"), offset=1.0)

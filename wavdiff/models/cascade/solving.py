@@ -17,7 +17,7 @@ from torch import Tensor
 from wavdiff.images.rectangle import Rectangle
 from wavdiff.models.cascade.ascent import Ascent, ascend
 from wavdiff.models.cascade.canvas import Canvas, Field, WholeCanvas, WholeField
-from wavdiff.models.cascade.denoisers import Coarse, Denoiser
+from wavdiff.models.cascade.denoising import Coarse, Denoiser
 from wavdiff.models.cascade.solvers import Counted, Schedule, recurrence
 
 Walker = Schedule | Ascent

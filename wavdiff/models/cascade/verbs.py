@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wavdiff.models.cascade import walk
 from wavdiff.models.cascade.canvas import WholeCanvas, WholeObservation
-from wavdiff.models.cascade.denoisers import Coarse, Denoised
+from wavdiff.models.cascade.denoising import Coarse, Denoised
 from wavdiff.models.cascade.solvers import Counted, Schedule
 from wavdiff.models.cascade.solving import Walker
 from wavdiff.system.errors import WavdiffError

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from wavdiff.models import wavelets
-from wavdiff.models.cascade.denoisers import Coarse, Denoised
+from wavdiff.models.cascade.denoising import Coarse, Denoised
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.noise import expand
 from wavdiff.models.cascade.training.noisy_examples import TrainingBatch

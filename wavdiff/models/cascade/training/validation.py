@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wavdiff.models import wavelets
-from wavdiff.models.cascade.denoisers import Coarse
+from wavdiff.models.cascade.denoising import Coarse
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.noise import SIGMA_MAX, expand
 
@@ -86,9 +86,3 @@ def _losses(cascade: WaveletCascade, images: Tensor, noise: Tensor, batch_size: 
             scale_factor = 1.0 if name == "low" else (4 / 3) ** 2
             losses[name][f"{standard_level:g}"] = round(value / len(images) * scale_factor, 5)
     return losses
-
-
-def mean_loss(numbers: dict[str, Any], scales: list[str]) -> float:
-    """One number to compare moments of a run by: the mean held-out loss over scales and noise levels."""
-    values = [value for name in scales for value in numbers["loss"][name].values()]
-    return sum(values) / len(values)
