@@ -846,7 +846,9 @@ def listing(place: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
+def alarm(seconds: float) -> Iterator[None]:
+    """Raise `TooLong` in the main thread after so many seconds."""
+
     def ring(number: int, frame: object) -> None:
         raise TooLong
 
@@ -868,7 +870,7 @@ def run(arguments: list[str], seconds: float) -> tuple[int | None, str, str, str
     code: int | None = None
     crash = ""
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _alarm(seconds):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), alarm(seconds):
             main(arguments)
         code = 0
     except SystemExit as stop:

@@ -9,7 +9,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import warnings
@@ -46,16 +45,11 @@ QUICK = settings(
 def in_time(seconds: float = 120.0) -> Iterator[None]:
     """Fail, rather than wait, where something takes too long."""
 
-    def ring(number: int, frame: object) -> None:
-        pytest.fail("took too long")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        with hostile.alarm(seconds):
+            yield
+    except hostile.TooLong:
+        pytest.fail("took too long")
 
 
 def refusal(error: pytest.ExceptionInfo[WavdiffError] | WavdiffError) -> str:

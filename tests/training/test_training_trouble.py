@@ -21,7 +21,7 @@ from fresh_processes import WAVDIFF, Fresh
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from test_training import assert_same_tensors, last, load_weights, timeless, tiny
+from test_training import assert_same_run, assert_same_tensors, last, load_weights, tiny
 
 from wavdiff.models.cascade import family as export
 from wavdiff.models.cascade.training.objective import CascadeObjective
@@ -31,20 +31,6 @@ from wavdiff.training import checkpoints
 from wavdiff.training.checkpoints import list_checkpoints, load_newest
 from wavdiff.training.records import read_stats
 from wavdiff.training.trainer import Trainer
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Weights, averages, moments, state, records and model of two runs are equal, to the bit."""
-    first, second = last(one), last(other)
-    for ours, theirs in zip(first[:3], second[:3], strict=True):
-        assert_same_tensors(ours, theirs)
-    clocks = ("seconds", "recent")
-    assert {k: v for k, v in first[3].items() if k not in clocks} == {
-        k: v for k, v in second[3].items() if k not in clocks
-    }
-    assert timeless(one) == timeless(other)
-    assert_same_tensors(load_weights(one / "model"), load_weights(other / "model"))
-
 
 # --- killed ----------------------------------------------------------------------------------------------------------
 
