@@ -931,4 +931,4 @@ def main_process_note() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit("this module is for benchmarks/fuzz.py and tests/test_hostile.py")
+    sys.exit("this module is for benchmarks/fuzz.py and tests/cli/test_hostile.py")

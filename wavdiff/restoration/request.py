@@ -26,7 +26,7 @@ class RestorationRequest:
         seed: of draws and of `add_noise`; draw k uses `seed` + k.
         solver, steps: of draws; None: the cascade's.
         memory_bytes: what pixels, coefficients and tiles may take in memory, roughly.
-        colour: how a gray cascade takes an RGB picture: "channels" (apart) or "luma" (see `luma`).
+        colour: how a gray cascade takes an RGB picture: "channels" (apart) or "luma" (see `channels`).
         add_noise: add noise of `sigma` to the picture first, and measure PSNR.
 
     Raises:

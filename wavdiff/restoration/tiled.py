@@ -24,7 +24,7 @@ from wavdiff.models.cascade import walk
 from wavdiff.models.cascade.canvas import AtLevel
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.random_numbers import position_noise
-from wavdiff.models.cascade.solvers import Schedule, recurrence
+from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.restoration.frame import FramedPicture
 from wavdiff.system.devices import has_fast_bfloat16
 from wavdiff.system.errors import WavdiffError
@@ -80,7 +80,6 @@ class TiledCanvas:
         self.cascade, self.planes, self.seed = cascade, channels, seed
         self.precision, self.memory_bytes, self.tile_pixels = precision, memory_bytes, tile_pixels
         self.images = channels if cascade.channels == 1 else 1
-        self.channels = channels // self.images
         self.gray = cascade.channels == 3 and channels == 1
         self.progress, self._done, self._all = progress, 0, 0
 
@@ -171,7 +170,7 @@ class _Delivery:
     """Where x_0 goes."""
 
     def __init__(self, canvas: TiledCanvas) -> None:
-        self.size, self._canvas = canvas.size(0), canvas
+        self._canvas = canvas
 
     def write(self, where: Rectangle, values: Tensor) -> None:
         self._canvas.deliver(where, values.flatten(0, 1).cpu())
@@ -184,7 +183,7 @@ class _Framed:
     """A framed picture as an observation, and as the field that a walk enlarges and does not write to."""
 
     def __init__(self, picture: FramedPicture, canvas: TiledCanvas, levels: int) -> None:
-        self.size, self._picture, self._canvas, self._levels = picture.size, picture, canvas, levels
+        self._picture, self._canvas, self._levels = picture, canvas, levels
 
     def read(self, where: Rectangle) -> Tensor:
         return self._canvas.batch(self._picture.read(where))
@@ -263,7 +262,7 @@ def upscale_tiled(
     scales = cascade.scales_of(factor)
     picture = FramedPicture(read, size, canvas.planes, SMALL_FRAME)
     canvas.begin(picture, factor, write)
-    count = 1 if schedule is None else len(recurrence(schedule))
+    count = 1 if schedule is None else schedule.calls
     canvas.plan([(scale + 1, cascade.details[scale], count) for scale in range(scales)])
     walk.enlarge(cascade, canvas, _Framed(picture, canvas, 0), scales, schedule)
 

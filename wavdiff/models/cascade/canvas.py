@@ -27,8 +27,6 @@ AtLevel = Callable[[Tensor, Coarse | None], Denoised]
 class Field(Protocol):
     """An array (B, c, h, w), library units."""
 
-    size: tuple[int, int]
-
     def read(self, where: Rectangle) -> Tensor:
         """A rectangle; not to be written to."""
         ...
@@ -56,8 +54,6 @@ class Observation(Protocol):
 
 class Canvas(Protocol):
     """See the module."""
-
-    channels: int  # of an image, as networks see it
 
     def size(self, grid: int) -> tuple[int, int]:
         """(height, width) of x_grid."""
@@ -173,11 +169,14 @@ class WholeCanvas:
         whole = Rectangle(0, height, 0, width)
         yield whole, whole
 
+    def seeds_of(self, purpose: tuple[object, ...]) -> list[int]:
+        """The seed of every image for a purpose."""
+        return self.low_seeds if purpose == ("low",) else self.seeds
+
     def generators(self, purpose: tuple[object, ...]) -> list[torch.Generator]:
         """One generator per image for a purpose; each is drawn from step after step."""
         if purpose not in self._generators:
-            seeds = self.low_seeds if purpose == ("low",) else self.seeds
-            self._generators[purpose] = [derive_generator(seed, *purpose) for seed in seeds]
+            self._generators[purpose] = [derive_generator(seed, *purpose) for seed in self.seeds_of(purpose)]
         return self._generators[purpose]
 
     def noise(self, purpose: tuple[object, ...], step: object, groups: int, where: Rectangle) -> Tensor:

@@ -128,7 +128,7 @@ def _ascend(canvas: WholeCanvas, array: Drawn, ascent: Ascent) -> list[int]:
     # In float32: rounded residuals of thousands of steps add up to stripes.
     with torch.autocast(state.device.type, enabled=False):
         ascended = ascend(lambda y, level: array.model.denoise(y, level, known).mean, state, ascent, generators)
-    seeds = canvas.low_seeds if array.purpose == ("low",) else canvas.seeds
+    seeds = canvas.seeds_of(array.purpose)
     # Once each: a group may be filled up with copies (see `sampling.sample_walk`).
     lost = dict.fromkeys(seed for seed, bad in zip(seeds, ascended.diverged, strict=False) if bad)
     if lost:

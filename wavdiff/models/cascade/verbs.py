@@ -30,7 +30,7 @@ class CascadeVerbs:
     these in the outermost pixels.
 
     Attributes:
-        lowpass: denoiser of x_J, see `denoisers.Denoiser`.
+        lowpass: denoiser of x_J, see `denoising.Denoiser`.
         details: one per scale, finest first.
         wavelet: the wavelet's PyWavelets name.
         conditioning_augmentation: whether detail denoisers know noisy coarse images; if not, `denoise` treats the
@@ -65,7 +65,7 @@ class CascadeVerbs:
         return torch.no_grad()
 
     def denoise(self, noisy: Tensor, level: Tensor, coarse: Coarse | None = None) -> Denoised:
-        """Estimate E[x | noisy], as `denoisers.Denoiser` does.
+        """Estimate E[x | noisy], as `denoising.Denoiser` does.
 
         Args:
             noisy: (B, C, H, W) in library units (images in [-1, 1]), any size.

@@ -100,28 +100,28 @@ class BiasFreeNetwork(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.convolutions[-1].get_parameter("weight"))
         self.scales = nn.ModuleList(ChannelScale(width) for _ in range(depth - 2))
 
-    def folded(self) -> list[tuple[Tensor, int]]:
-        """(weight, padding) of every layer, with the factors of the channels in the weights."""
-        result: list[tuple[Tensor, int]] = []
+    def folded(self) -> list[Tensor]:
+        """The weight of every layer, with the factors of the channels in it."""
+        result: list[Tensor] = []
         for index, layer in enumerate(self.convolutions):
             weight: Tensor = layer.get_parameter("weight")
             if 0 < index < len(self.convolutions) - 1:
                 scale = self.scales[index - 1]
                 assert isinstance(scale, ChannelScale)
                 weight = weight * scale.factor()[:, None, None, None]
-            result.append((weight, weight.shape[-1] // 2))
+            result.append(weight)
         return result
 
     def bare(self, levels: Tensor | None = None) -> Chain:
         """The network outside training."""
-        return Chain([(weight, weight.new_zeros(len(weight))) for weight, _ in self.folded()], residual=False)
+        return Chain([(weight, weight.new_zeros(len(weight))) for weight in self.folded()], residual=False)
 
     def forward(self, x: Tensor, levels: Tensor | None = None) -> Tensor:
         """The noise (B, out_channels, H, W) in x (B, in_channels, H, W); `levels` are not looked at."""
         if not self.training:
             layers = self.folded()
-            for index, (weight, padding) in enumerate(layers):
-                x = functional.conv2d(channels_last(x), channels_last(weight), padding=padding)
+            for index, weight in enumerate(layers):
+                x = functional.conv2d(channels_last(x), channels_last(weight), padding=weight.shape[-1] // 2)
                 if 0 < index < len(layers) - 1:
                     x = functional.relu(x)
             return x
