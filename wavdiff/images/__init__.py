@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wavdiff.images.codecs.pillow_modes import from_pil, to_pil_like
-    from wavdiff.images.formats import FORMATS, FORMATS_WITH_ALPHA, WRITABLE_FORMATS, format_of
+    from wavdiff.images.formats import FORMATS, format_of, writable_formats
     from wavdiff.images.load_save import (
         LoadedImage,
         check_output_path,
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMATS",
-    "FORMATS_WITH_ALPHA",
-    "WRITABLE_FORMATS",
     "LoadedImage",
     "PictureInfo",
     "PictureReader",
@@ -57,6 +55,7 @@ __all__ = [
     "save_image",
     "to_pil",
     "to_pil_like",
+    "writable_formats",
 ]
 _HOMES = "formats picture resampling load_save reader writer codecs.pillow_modes"
 

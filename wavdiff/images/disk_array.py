@@ -20,7 +20,7 @@ import torch
 from numpy.typing import DTypeLike
 from torch import Tensor
 
-from wavdiff.images.rectangle import Rectangle
+from wavdiff.images.rectangle import Rectangle, bands
 from wavdiff.system.errors import WavdiffError
 
 SPOOL_BYTES = 64 * 2**20
@@ -93,9 +93,7 @@ class DiskArray:
 
     def strips(self) -> list[Rectangle]:
         """Its rows, from top to bottom, a few megabytes each."""
-        height, width = self.size
-        rows = max(1, _STRIP_BYTES // self.row_bytes)
-        return [Rectangle(top, min(top + rows, height), 0, width) for top in range(0, height, rows)]
+        return list(bands(self.size, max(1, _STRIP_BYTES // self.row_bytes)))
 
     def read(self, where: Rectangle) -> np.ndarray:
         """The values (h, w, bands) of a rectangle; not to be written to.
@@ -175,13 +173,6 @@ class Plane:
         limit = math.inf if in_memory else -1
         self._array = DiskArray((height, width), channels, np.float32, limit, planar=True)
         self.channels, self.size = channels, (height, width)
-
-    @staticmethod
-    def of(values: Tensor) -> Plane:
-        """The tensor `values` (C, H, W) as a plane, without a copy."""
-        plane = Plane(*values.shape, in_memory=True)
-        plane._array.array = values.permute(1, 2, 0).numpy()
-        return plane
 
     def read(self, where: Rectangle) -> Tensor:
         """The values (C, h, w) of a rectangle; not to be written to."""

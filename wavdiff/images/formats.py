@@ -130,7 +130,3 @@ def format_of(path: str | os.PathLike[str]) -> str:
     if suffix.lower() not in known:
         raise WavdiffError(f"{path}: the file to write must end in one of {', '.join(known)}, not {suffix!r}")
     return known[suffix.lower()]
-
-
-WRITABLE_FORMATS = writable_formats()
-FORMATS_WITH_ALPHA = tuple(kind for kind, row in FORMATS.items() if "alpha" in row.holds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from wavdiff.system.errors import WavdiffError
@@ -25,7 +25,4 @@ def find_family(name: object) -> type[Family[Any, Any]]:
     found = FAMILIES.get(name) if isinstance(name, str) else None
     if found is None:
         raise WavdiffError(f"configuration: family must be one of {', '.join(FAMILIES)}, got {shown(name)}")
-    if isinstance(found, str):
-        module, _, kind = found.partition(":")
-        found = getattr(importlib.import_module(module), kind)
-    return found
+    return resolve_name(found) if isinstance(found, str) else found

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast
 
 from wavdiff.data.config import DataConfig
 from wavdiff.models import DEFAULT_FAMILY
+from wavdiff.system.devices import PRECISIONS
 from wavdiff.system.settings import POSITIVE, Checked, Rule, at_least, one_of, require, setting, within
 
 SETTINGS_FILE = "model.json"
@@ -42,7 +43,7 @@ class TrainingConfig(Checked):
     gradient_clip: float = setting(1.0, POSITIVE)
     ema_decay: float = setting(0.999, within(0, 1, "()"))
     ema_power: float = setting(0.75, within(0, 100))
-    precision: str = setting("auto", one_of("auto", "float32", "bf16"))
+    precision: str = setting("auto", one_of(*PRECISIONS))
     save_dtype: str = setting("float32", one_of("float32", "float16"))
     init: str | None = None
     seed: int = setting(0, Rule(lambda value: 0 <= value < 2**63, "in [0, 2**63)"))

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wavdiff.images.disk_array import Plane
-from wavdiff.images.rectangle import Read, Rectangle
+from wavdiff.images.rectangle import Read, Rectangle, bands
 
 
 class FramedPicture:
@@ -36,10 +36,6 @@ class FramedPicture:
         values = self._read(Rectangle(top, int(rows.max()) + 1, left, int(columns.max()) + 1))
         return _gathered(_gathered(values, rows - top, 1), columns - left, 2)
 
-    def size_at(self, scale: int) -> tuple[int, int]:
-        """(height, width) of x_scale."""
-        return self.size[0] >> scale, self.size[1] >> scale
-
     def close(self) -> None:
         """Give x_1 back; the picture itself belongs to the caller."""
         if self._half is not None:
@@ -47,11 +43,10 @@ class FramedPicture:
 
     def keep_half(self, in_memory: bool) -> None:
         """Keep x_1 for the coarser scales, so that they need not read all of the picture again."""
-        height, width = self.size_at(1)
+        height, width = (side // 2 for side in self.size)
         rows = max(1, min(256, (1 << 19) // width))  # of x_1; about 2 million pixels of the picture
         half = Plane(self.channels, height, width, in_memory=in_memory)
-        for top in range(0, height, rows):
-            band = Rectangle(top, min(top + rows, height), 0, width)
+        for band in bands((height, width), rows):
             half.write(band, functional.avg_pool2d(self.read(band.scaled(2))[None], 2)[0])
         self._half = half
 

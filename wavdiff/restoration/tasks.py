@@ -221,8 +221,12 @@ def estimate_levels(cascade: WaveletCascade, picture: Plain) -> NoiseEstimate:
         levels, size = [2 * sigma] * (cascade.levels + 1), (batch.shape[2], batch.shape[3])
         results = []
         for window in batch:
+
+            def read(where: Rectangle, window: Tensor = window) -> Tensor:
+                return where.of(window)
+
             result = Plane(*window.shape, in_memory=True)
-            denoise_tiled(TiledCanvas(cascade, picture.channels), Plane.of(window).read, size, levels, result.write)
+            denoise_tiled(TiledCanvas(cascade, picture.channels), read, size, levels, result.write)
             results.append(result.read(Rectangle(0, size[0], 0, size[1])))
         return torch.stack(results)
 

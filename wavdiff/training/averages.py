@@ -40,8 +40,6 @@ class Averages:
             )
             for part, tensors in self._tensors.items()
         }
-        for part, average in self.of_part.items():
-            average.to(self._tensors[part][0].device)
 
     def step(self, part: str) -> None:
         """Take the weights of now into the average of a part."""

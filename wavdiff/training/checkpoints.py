@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from wavdiff.system.atomic import replace_folder, sync_folder
+from wavdiff.system.atomic import recover_folder, replace_folder, sync_folder
 from wavdiff.system.errors import WavdiffError
 
 VERSION = 2
@@ -89,9 +89,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def recover_checkpoints(folder: Path) -> None:
     """Clean up after a process that was killed while it wrote or removed a checkpoint."""
     for old in folder.glob(".replaced-step-*"):
-        target = folder / old.name.removeprefix(".replaced-")
-        if not target.exists():
-            os.replace(old, target)
+        recover_folder(folder / old.name.removeprefix(".replaced-"))
     for leftover in folder.glob(".*"):
         shutil.rmtree(leftover, ignore_errors=True)
 

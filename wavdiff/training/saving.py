@@ -77,16 +77,17 @@ class Saver:
         Raises:
             WavdiffError: one of them cannot be written; the older ones are as they were.
         """
-        content = Checkpoint(
-            self.model.state_dict(), self.averages.weights(), self.learner.moments(), self._stored(state)
-        )
+        averaged, stored = self.averages.weights(), self._stored(state)
+        content = Checkpoint(self.model.state_dict(), averaged, self.learner.moments(), stored)
         protected = [state.best["step"]] if state.best else []
         save_checkpoint(self.checkpoints, state.step, content, self.training.keep_checkpoints, protected)
-        self.export(state)
+        self._export(state, averaged, stored)
 
     def export(self, state: RunState) -> None:
         """Write the model: the last averaged weights, or the best ones."""
-        averaged, stored = self.averages.weights(), self._stored(state)
+        self._export(state, self.averages.weights(), self._stored(state))
+
+    def _export(self, state: RunState, averaged: dict[str, Tensor], stored: dict[str, Any]) -> None:
         if self.training.export == "best" and state.best and state.best["step"] != state.step:
             try:
                 best = load_checkpoint(self.checkpoints / f"step-{state.best['step']:08d}")

@@ -33,11 +33,11 @@ def status_plot(status: RunStatus, path: Path) -> bool:
         if rows:
             axis.plot(*zip(*rows, strict=True), **style)
 
+    losses = [(record["step"], mean_losses(record["heldout"])) for record in held]
     for name in status.config.parts:
         for axis, what in ((axes[0], "loss"), (axes[3], "gradient_norm")):
             rows = [(record["step"], record[what][name]) for record in steps if name in record[what]]
             curve(axis, rows, label=name, linewidth=1)
-        losses = [(record["step"], mean_losses(record["heldout"])) for record in held]
         curve(axes[1], [(step, row[name]) for step, row in losses if name in row], marker=".", label=name)
     finest = [(record["step"], list(table_of(record["heldout"], "psnr").values())[-1:]) for record in held]
     for sigma in finest[-1][1][0] if finest and finest[-1][1] else ():

@@ -50,9 +50,10 @@ def measure_draws(
         `one_draw`, the PSNR of a draw (averaged over the N), and `mean_of_draws`, that of the mean of all N (limited to
         the range after averaging), both minus the PSNR of `mean`, in dB; and the first draw.
     """
+    base = float(metrics.psnr(mean, clean)[0])
 
     def gap(estimate: Tensor) -> float:
-        return float(metrics.psnr(estimate, clean)[0]) - float(metrics.psnr(mean, clean)[0])
+        return float(metrics.psnr(estimate, clean)[0]) - base
 
     total = torch.zeros_like(clean)
     single: list[float] = []

@@ -9,7 +9,7 @@ None where it is none. To add a kind, write such a class and name it here.
 
 from __future__ import annotations
 
-import importlib
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -34,8 +34,7 @@ def network_class(kind: object) -> Any:
     """
     if not isinstance(kind, str) or kind not in NETWORKS:
         raise WavdiffError(f"network kind must be one of {', '.join(NETWORKS)}, got {shown(kind)}")
-    module, _, name = NETWORKS[kind].partition(":")
-    return getattr(importlib.import_module(module), name)
+    return resolve_name(NETWORKS[kind])
 
 
 def build_network(settings: dict[str, Any], channels: int, *, details: bool) -> nn.Module:
