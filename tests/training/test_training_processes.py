@@ -16,6 +16,15 @@ from wavdiff.training.records import read_stats
 
 pytestmark = pytest.mark.slow
 
+DDP_AT_THE_END = """import gc
+from accelerate import Accelerator
+from torch.nn.parallel import DistributedDataParallel
+end = Accelerator.end_training
+def counted(accelerator):
+    print("DDP left:", sum(isinstance(thing, DistributedDataParallel) for thing in gc.get_objects()))
+    end(accelerator)
+Accelerator.end_training = counted
+"""
 CHANGES = {"log_every": 1, "steps": 8, "precision": "float32", "checkpoint_every": 3, "evaluate_every": 4}
 
 
@@ -66,8 +75,9 @@ def test_one_and_two_processes_train_the_same(pictures: Path, whole: Path, tmp_p
 
 def test_checkpoints_move_between_numbers_of_processes(pictures: Path, whole: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
-    main, other = together(2, WAVDIFF, *command(pictures, moved, "--max-steps", "3"))
+    main, other = together(2, DDP_AT_THE_END + WAVDIFF, *command(pictures, moved, "--max-steps", "3"))
     assert main.code == other.code == 0 and "limit reached after step 3" in main.err, (main, other)
+    assert "DDP left: 0" in main.out and "DDP left: 0" in other.out  # else, now and then, they wait for ever
     done = Fresh(WAVDIFF, *command(pictures, moved), ACCELERATE_USE_CPU="true").end()
     assert done.code == 0, done.err
     for first, second in zip(*(read_stats(run / "stats.jsonl") for run in (moved, whole)), strict=True):

@@ -97,6 +97,15 @@ class Learner:
         self.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=len(left) > 1)
         self.prepared, self.prepared_optimizer = self.accelerator.prepare(self.objective, self.optimizer)
 
+    def release(self) -> None:
+        """Let go of what `prepare` made.
+
+        Comes before the processes part: DDP gives its process group back while it holds the interpreter's lock, and
+        as its last owner would wait for ever for a thread of gloo that needs the lock.
+        """
+        del self.prepared, self.prepared_optimizer
+        self.accelerator.free_memory()
+
     def step(self, batches: Iterator[Batch], state: RunState, active: list[str], ask: Callable[[], int]) -> StepOutcome:
         """One optimiser step.
 

@@ -138,6 +138,7 @@ class Trainer:
             with others_alive(self.accelerator):
                 self._train(request)
                 self.accelerator.wait_for_everyone()
+        self.learner.release()
         self.accelerator.end_training()
         return self.out / "model"
 
