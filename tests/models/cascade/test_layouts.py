@@ -54,6 +54,7 @@ def test_neither_layout_nor_saving_changes_what_is_drawn(
     save_model(cascade, tmp_path, "# a card")
     loaded = load_cascade(tmp_path)
     loaded.autocast = autocast
+    assert not any(tensor.data_ptr() % 64 for tensor in loaded.state_dict().values())
     for model in (loaded, *(cascade.to(memory_format=f) for f in (torch.channels_last, torch.contiguous_format))):
         for one, other in zip(results(model), expected, strict=True):
             assert torch.equal(one, other)

@@ -75,6 +75,9 @@ def load_cascade(model: str | Path = "faces", device: str | torch.device = "cpu"
             raise WavdiffError(f"--model {model}: weights in {weights} are not finite")
         if name.endswith(".running_sd") and not bool((tensor > 0).all()):
             raise WavdiffError(f"--model {model}: {name} in {weights} must be positive, got {float(tensor.min()):g}")
+    for tensor in (*cascade.parameters(), *cascade.buffers()):
+        # Out of the mapped file into memory of torch's own alignment: libraries may round by it (MKL does on AMD).
+        tensor.data = tensor.data.clone()
     result: WaveletCascade = cascade.to(device=device, memory_format=torch.channels_last).eval()
     return result
 
