@@ -394,6 +394,7 @@ def test_wrong_usage_is_one_line_with_the_value() -> None:
     assert code == 2 and not crash and len(err.splitlines()) == 1 and "--n" in err and "'many'" in err
 
 
+@pytest.mark.slow
 def test_libtiff_does_not_speak_past_the_command(tmp_path: Path) -> None:
     """A TIFF whose compressed rows are damaged: one line on the process's real standard error."""
     path = tmp_path / "damaged.tif"

@@ -78,6 +78,7 @@ def test_what_onednn_may_use(
     assert has_fast_bfloat16(CPU) is fast
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not IS_X86, reason="limits of x86 processors")
 @pytest.mark.parametrize(
     "limit", [("ONEDNN_MAX_CPU_ISA", "AVX2"), ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE"), ("ATEN_CPU_CAPABILITY", "avx2")]

@@ -102,7 +102,9 @@ def toy(pictures: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("settings", [(), ("training.accumulation=2", "data.workers=2")])
+@pytest.mark.parametrize(
+    "settings", [(), pytest.param(("training.accumulation=2", "data.workers=2"), marks=pytest.mark.slow)]
+)
 def test_a_killed_run_continues_bit_for_bit(toy: Path, tmp_path: Path, settings: tuple[str, ...]) -> None:
     config = from_mapping(read_mapping(toy), list(settings))
     whole, parts = tmp_path / "whole", tmp_path / "parts"

@@ -176,6 +176,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
     return {"low" if name.startswith("lowpass") else name.split(".")[1] for name in names}
 
 
+@pytest.mark.slow
 def test_scales_are_trained_apart(pictures: Path, tmp_path: Path) -> None:
     config = tiny(pictures)
     fresh = {name: value.clone() for name, value in Trainer(config, tmp_path / "fresh").model.state_dict().items()}

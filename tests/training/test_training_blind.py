@@ -52,6 +52,7 @@ def statistics(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [5, 2])
 def test_an_interrupted_run_continues_bit_for_bit(pictures: Path, tmp_path: Path, killed_at: int) -> None:
     changes = ("steps=8", "log_every=1", "checkpoint_every=4", "accumulation=2", "low_repeats=2", "sample_every=3")

@@ -70,6 +70,7 @@ def test_an_assembled_model_knows_the_noise_that_all_its_scales_know(apart: dict
     assert load_cascade(tmp_path / "model").noise_max == 0.25
 
 
+@pytest.mark.slow
 def test_parts_that_do_not_fit_are_refused(apart: dict[str, Path], pictures: Path, tmp_path: Path) -> None:
     other = tmp_path / "other data"
     shutil.copytree(pictures, other)
@@ -130,6 +131,7 @@ def test_one_scale_of_a_finished_cascade_learns_other_data(
 # --- status ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_says_where_it_stands(pictures: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     config = tiny(pictures, "training.evaluate_every=2", "training.scale_steps.low=3")
     Trainer(config, tmp_path, max_steps=4).run()

@@ -32,6 +32,8 @@ from wavdiff.training.checkpoints import list_checkpoints, load_newest
 from wavdiff.training.records import read_stats
 from wavdiff.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 SETTINGS = (
@@ -90,7 +92,7 @@ def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("place", ["fsync", "replace", "rmtree", "_sample", "_evaluate", "_write_model", "step"])
-@pytest.mark.parametrize("number", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [1, 4])
 def test_a_run_killed_in_the_middle_of_anything_ends_the_same(
     pictures: Path, tmp_path: Path, whole: Path, place: str, number: int
 ) -> None:
@@ -119,7 +121,6 @@ def test_a_run_killed_in_the_middle_of_anything_ends_the_same(
     assert not list(tmp_path.rglob(".unfinished*")) and not list(tmp_path.rglob(".replaced*"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [("data.workers=2",), ("training.accumulation=2",), ("training.precision=bf16",), ("training.export=best",)],
@@ -241,7 +242,6 @@ def test_the_lock_is_not_held_by_children(tmp_path: Path) -> None:
         child.kill()
 
 
-@pytest.mark.slow
 def test_an_error_in_a_data_worker_is_one_line_and_saves(pictures: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(pictures, data)
@@ -318,7 +318,6 @@ def test_a_checkpoint_of_other_shapes_is_named(pictures: Path, tmp_path: Path) -
         Trainer(config, tmp_path)
 
 
-@pytest.mark.slow
 def test_no_damage_to_the_files_of_a_run_is_more_than_a_message(pictures: Path, tmp_path: Path) -> None:
     """Flipped, cut and exchanged bytes in every file that resuming reads: an error that names it, or the older one."""
     config = tiny(pictures, "training.steps=2", "training.checkpoint_every=1")
@@ -362,7 +361,6 @@ def limited(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-@pytest.mark.slow
 def test_a_disk_that_is_full_leaves_the_old_checkpoints_and_says_so(
     pictures: Path, tmp_path: Path, whole: Path
 ) -> None:
@@ -518,7 +516,6 @@ def test_the_command_says_how_to_go_on_after_a_signal(pictures: Path, tmp_path: 
     assert step is not None and f"after step {step.state['step']} of 100000" in done.err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_whole_job_ends_like_one_to_the_trainer(
     pictures: Path, tmp_path: Path, whole: Path, number: signal.Signals
@@ -547,7 +544,6 @@ def test_a_signal_to_the_whole_job_ends_like_one_to_the_trainer(
     assert_same_run(whole, folder)
 
 
-@pytest.mark.slow
 def test_a_second_signal_ends_at_once(pictures: Path, tmp_path: Path) -> None:
     """The first one arrives in a step that never ends."""
     config = tiny(pictures, *SETTINGS)
