@@ -226,8 +226,7 @@ def denoise_tiled(
     check_local(cascade, "low")
     picture = FramedPicture(read, size, canvas.planes, FRAME, 2**levels)
     canvas.begin(picture, 1, write)
-    # A level of exactly zero has no denoiser; 1e-4 is beyond what 16 bits can show.
-    given = [max(level, 1e-4) for level in noise_levels]
+    given = [max(level, 1e-7) for level in noise_levels]  # no schedule begins at zero
     low = fine = 1
     if schedules is not None:
         low, fine = (each.beginning_at(1.0).calls for each in schedules)

@@ -20,7 +20,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from wavdiff.models.cascade.denoising import Coarse, Denoised
+from wavdiff.models.cascade.denoising import Coarse, Denoised, least_known, short_step, shortened
 from wavdiff.models.cascade.folded_denoisers import FoldedDenoiser
 from wavdiff.models.cascade.networks import FoldedNetwork
 from wavdiff.models.cascade.noise import expand, preconditioning
@@ -42,15 +42,17 @@ class BlindDenoiser(nn.Module):
             image and the noisy details, (B, 4C, h, w), to the noise in the details, (B, 3C, h, w).
         std: rms of the scale's coefficients over the training set, library units; it sets the units of schedules.
         coarse_std: not used.
+        least: as of `EDMDenoiser`.
     """
 
     top = BLIND_TOP
     mean_draws = 4
 
-    def __init__(self, network: nn.Module, std: float, coarse_std: float | None = None) -> None:
+    def __init__(self, network: nn.Module, std: float, coarse_std: float | None = None, least: float = 0.0) -> None:
         super().__init__()
         self.network = network
         self.std = std
+        self.least = least
         self._chain: tuple[Any, FoldedNetwork] | None = None
 
     def train(self, mode: bool = True) -> Self:
@@ -59,7 +61,15 @@ class BlindDenoiser(nn.Module):
         return super().train(mode)
 
     def denoise(self, noisy: Tensor, level: Tensor, coarse: Coarse | None = None) -> Denoised:
-        """As `EDMDenoiser.denoise`; levels are not looked at, and the coarse image stays as it is."""
+        """As `EDMDenoiser.denoise`; of levels, only how far they lie below those of training is looked at, and the
+        coarse image stays as it is."""
+        mean, kept = self._answer(noisy, level, coarse)
+        return Denoised(shortened(mean, noisy, self._share(level, None if coarse is None else coarse.level)), kept)
+
+    def _share(self, level: Tensor, coarse_level: Tensor | None) -> Tensor:
+        return short_step(level, least_known(self.least, self.std, coarse_level, level))[1]
+
+    def _answer(self, noisy: Tensor, level: Tensor, coarse: Coarse | None) -> Denoised:
         if coarse is None:
             pixels, kept = to_pixels(noisy), None
         else:
@@ -75,14 +85,15 @@ class BlindDenoiser(nn.Module):
         clean_coarse: Tensor | None = None,
     ) -> tuple[Tensor, Denoised]:
         """As `EDMDenoiser.loss`, of the details only."""
-        denoised = self.denoise(noisy, level, coarse)
+        denoised = self._answer(noisy, level, coarse)
         _, c_out, _ = preconditioning(level / self.std)
         error = ((denoised.mean - clean) / (self.std * expand(c_out, clean))).square().mean(dim=(1, 2, 3))
         # Of details over 4C channels, as there, of which the correction's C are without error.
         return (error if coarse is None else error * 3 / 4), denoised
 
     def at(self, level: float, coarse_level: float = 0.0, *, gray: bool, dtype: torch.dtype) -> FoldedDenoiser:
-        """As `EDMDenoiser.at`; the levels are not looked at."""
+        """As `EDMDenoiser.at`."""
+        share = float(self._share(torch.tensor([level]), torch.tensor([coarse_level])))
         network: Any = self.network
         inputs, outputs = network.config["in_channels"], network.config["out_channels"]
         folded = FoldedNetwork(
@@ -91,7 +102,7 @@ class BlindDenoiser(nn.Module):
             gray=gray,
             dtype=dtype,
             input_scale=torch.full((inputs,), 0.5),
-            output_scale=torch.full((outputs,), -2.0),
+            output_scale=torch.full((outputs,), -2.0 * share),
         )
         return FoldedDenoiser(folded, inputs=("noisy",) if inputs == outputs else ("coarse", "noisy"), offset=1.0)
 

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wavdiff.models.cascade.denoising import Coarse, Denoised
+from wavdiff.models.cascade.denoising import Coarse, Denoised, least_known, short_step, shortened
 from wavdiff.models.cascade.folded_denoisers import FoldedDenoiser
 from wavdiff.models.cascade.networks import FoldedNetwork
 from wavdiff.models.cascade.noise import SIGMA_MAX, expand, preconditioning
@@ -44,16 +44,18 @@ class EDMDenoiser(nn.Module):
             (B, 2) to (B, 4C, h, w).
         std: rms of the scale's coefficients over the training set, library units.
         coarse_std: of details: rms of the low-pass images over the training set.
+        least: noise on this scale of the weakest noise in an image that denoising was trained for, library units.
     """
 
     top = SIGMA_MAX
     mean_draws = 0
 
-    def __init__(self, network: nn.Module, std: float, coarse_std: float | None = None) -> None:
+    def __init__(self, network: nn.Module, std: float, coarse_std: float | None = None, least: float = 0.0) -> None:
         super().__init__()
         self.network = network
         self.std = std
         self.coarse_std = coarse_std
+        self.least = least
 
     def denoise(self, noisy: Tensor, level: Tensor, coarse: Coarse | None = None) -> Denoised:
         """Estimate E[x | noisy, coarse].
@@ -64,9 +66,21 @@ class EDMDenoiser(nn.Module):
             coarse: for details.
 
         Returns:
-            The mean, and for details the coarse image, bit-equal to the estimate where that is exact.
+            The mean, and for details the coarse image, bit-equal to the estimate where that is exact. Below the levels
+            that training knew, a part of the step from what was observed (see `denoising.short_step`).
         """
-        return self._evaluate(noisy, level, coarse)[0]
+        coarse_level = None if coarse is None else coarse.level
+        asked, share = short_step(level, least_known(self.least, self.std, coarse_level, level))
+        if coarse is None or coarse_level is None:
+            mean, corrected = self._evaluate(noisy, asked, coarse)[0]
+            return Denoised(shortened(mean, noisy, share), corrected)
+        least = torch.where(coarse_level > 0, self.least, 0.0)
+        coarse_asked, coarse_share = short_step(coarse_level, least)
+        coarse_share = torch.where(coarse_level > 0, coarse_share, 1.0)  # 0 / 0: an exact one
+        answer = self._evaluate(noisy, asked, Coarse(coarse.estimate, coarse.observed, coarse_asked))[0]
+        assert answer.coarse is not None
+        corrected = shortened(answer.coarse, coarse.estimate, coarse_share)
+        return Denoised(shortened(answer.mean, noisy, share), corrected)
 
     def loss(
         self,
@@ -100,7 +114,11 @@ class EDMDenoiser(nn.Module):
             dtype: of the convolutions.
         """
         network: Any = self.network
-        u, c = level / self.std, coarse_level / self.std
+        given = torch.tensor([level, coarse_level], dtype=torch.float64)
+        least = least_known(self.least, self.std, given[1:], given[:1])
+        asked, shares = short_step(given, torch.cat([least, torch.where(given[1:] > 0, self.least, 0.0)]))
+        share, coarse_share = float(shares[0]), float(shares[1]) if coarse_level > 0 else 0.0
+        u, c = (float(value) / self.std for value in asked)
         c_skip, c_out, c_in = (float(value) for value in preconditioning(torch.tensor(u, dtype=torch.float64)))
         if self.coarse_std is None:
             channels = network.config["in_channels"]
@@ -110,9 +128,9 @@ class EDMDenoiser(nn.Module):
                 gray=gray,
                 dtype=dtype,
                 input_scale=torch.full((channels,), c_in / self.std),
-                output_scale=torch.full((channels,), c_out * self.std),
+                output_scale=torch.full((channels,), share * c_out * self.std),
             )
-            return FoldedDenoiser(folded, skip=c_skip)
+            return FoldedDenoiser(folded, skip=1 - share + share * c_skip)
         channels = network.config["in_channels"] // 5
         residual = 1 / (self.std * (c**2 + RESIDUAL_FLOOR**2) ** 0.5)
         coarse_out = float(preconditioning(torch.tensor(c, dtype=torch.float64))[1])
@@ -123,9 +141,12 @@ class EDMDenoiser(nn.Module):
             gray=gray,
             dtype=dtype,
             input_scale=torch.tensor([c_in / self.std, 1 / self.coarse_std, residual]).repeat_interleave(groups),
-            output_scale=torch.tensor([c_out * self.std, self.std * coarse_out]).repeat_interleave(groups[:2]),
+            output_scale=torch.tensor(
+                [share * c_out * self.std, coarse_share * self.std * coarse_out]
+            ).repeat_interleave(groups[:2]),
         )
-        return FoldedDenoiser(folded, skip=c_skip, inputs=("noisy", "coarse", "residual"), corrects=coarse_level > 0)
+        skip = 1 - share + share * c_skip
+        return FoldedDenoiser(folded, skip=skip, inputs=("noisy", "coarse", "residual"), corrects=coarse_level > 0)
 
     def _coarse_level(self, level: Tensor, coarse: Coarse) -> Tensor:
         """Noise levels of the coarse image as observed, in units of the details' rms."""

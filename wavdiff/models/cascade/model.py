@@ -14,7 +14,7 @@ from wavdiff.models import wavelets
 from wavdiff.models.cascade.blind_denoisers import BlindDenoiser
 from wavdiff.models.cascade.denoisers import EDMDenoiser
 from wavdiff.models.cascade.networks import build_network, count_multiply_adds, network_class
-from wavdiff.models.cascade.noise import SIGMA_MAX
+from wavdiff.models.cascade.noise import SIGMA_MAX, NoiseDistribution
 from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.models.cascade.verbs import CascadeVerbs
 from wavdiff.system.devices import has_fast_bfloat16
@@ -23,12 +23,12 @@ from wavdiff.system.messages import shown
 
 
 def build_denoiser(
-    settings: dict[str, Any], channels: int, std: float, coarse_std: float | None = None
+    settings: dict[str, Any], channels: int, std: float, coarse_std: float | None = None, least: float = 0.0
 ) -> EDMDenoiser | BlindDenoiser:
     """The denoiser of low-pass images, or with `coarse_std` of details, for a network's settings."""
     network = build_network(settings, channels, details=coarse_std is not None)
     kind = BlindDenoiser if network_class(settings["kind"]).blind else EDMDenoiser
-    return kind(network, std, coarse_std)
+    return kind(network, std, coarse_std, least)
 
 
 class WaveletCascade(CascadeVerbs, ModelMixin, ConfigMixin):
@@ -46,6 +46,7 @@ class WaveletCascade(CascadeVerbs, ModelMixin, ConfigMixin):
         ladders: `{"lowpass": {...}, "details": {...}}`, settings of `Schedule` that `sample` uses by default.
         lowpass_range: pixels in [0, 1] to which `sample` stretches a drawn low-pass image by default, or None.
         noise_max: strongest noise in an image, [0, 1] units, that denoising was trained for; None: not known.
+        noise_min: weakest noise; None: not known, and taken to be the default of `NoiseDistribution`.
     """
 
     @register_to_config
@@ -62,21 +63,25 @@ class WaveletCascade(CascadeVerbs, ModelMixin, ConfigMixin):
         ladders: dict[str, dict[str, Any]] | None = None,
         lowpass_range: list[float] | None = None,
         noise_max: float | None = None,
+        noise_min: float | None = None,
     ) -> None:
         super().__init__()
         if channels not in (1, 3):
             raise WavdiffError(f"channels must be 1 (gray) or 3 (RGB), got {channels}")
         if len(detail_networks) != len(detail_stds):
             raise WavdiffError(f"{len(detail_networks)} detail networks but {len(detail_stds)} detail_stds")
-        if noise_max is not None and not (isinstance(noise_max, int | float) and noise_max > 0):
-            raise WavdiffError(f"noise_max must be a positive number or None, got {shown(noise_max)}")
+        for name, value in (("noise_max", noise_max), ("noise_min", noise_min)):
+            if value is not None and not (isinstance(value, int | float) and value > 0):
+                raise WavdiffError(f"{name} must be a positive number or None, got {shown(value)}")
         wavelets.check_wavelet(wavelet)
         self.wavelet = wavelet
         self.conditioning_augmentation = conditioning_augmentation
-        self.lowpass = build_denoiser(lowpass_network, channels, lowpass_std)
+        least = 2 * (NoiseDistribution.image_min if noise_min is None else noise_min)
+        levels = len(detail_networks)
+        self.lowpass = build_denoiser(lowpass_network, channels, lowpass_std, least=least / 2**levels)
         self.details = nn.ModuleList(
-            build_denoiser(settings, channels, std, lowpass_std)
-            for settings, std in zip(detail_networks, detail_stds, strict=True)
+            build_denoiser(settings, channels, std, lowpass_std, least / 2 ** (scale + 1))
+            for scale, (settings, std) in enumerate(zip(detail_networks, detail_stds, strict=True))
         )
         self.autocast = True
 

@@ -164,8 +164,9 @@ def _join(owners: dict[str, Part]) -> WaveletCascade:
     settings["detail_networks"] = [
         owners[str(scale)].cascade.config["detail_networks"][scale] for scale in range(first.levels)
     ]
-    limits = [owner.cascade.noise_max for owner in owners.values()]
-    settings["noise_max"] = min((limit for limit in limits if limit is not None), default=None)
+    for name, strictest in (("noise_max", min), ("noise_min", max)):
+        limits = [owner.cascade.config[name] for owner in owners.values()]
+        settings[name] = strictest((limit for limit in limits if limit is not None), default=None)
     model = WaveletCascade(**settings).eval()
     with torch.no_grad():
         for name, owner in owners.items():

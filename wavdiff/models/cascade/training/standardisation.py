@@ -55,4 +55,5 @@ def build_cascade(config: CascadeConfig, lowpass_std: float, detail_stds: list[f
             conditioning_augmentation=model.conditioning_augmentation,
             ladders=model.ladders,
             noise_max=config.noise.image_max if config.noise.denoising_fraction > 0 else None,
+            noise_min=config.noise.image_min if config.noise.denoising_fraction > 0 else None,
         )
