@@ -9,9 +9,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+import wavdiff
 from wavdiff.images.rectangle import Rectangle
 from wavdiff.models import wavelets
-from wavdiff.restoration.noise_estimation import NoiseEstimate, blind_level, estimate_noise, estimate_noise_of
+from wavdiff.restoration.noise_estimation import NoiseEstimate, estimate_noise, estimate_noise_of
 from wavdiff.system.errors import WavdiffError
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
@@ -141,24 +142,6 @@ def test_wrong_arguments_are_named():
         estimate_noise_of(torch.zeros(1, 8, 8), octaves=0)
 
 
-@pytest.mark.parametrize("sigma", [0.02, 0.1])
-def test_the_blind_estimate_of_an_exact_gaussian_prior(sigma):
-    variance = 0.15**2  # of every wavelet coefficient's image-domain equivalent: white pictures, library units
-
-    def denoise(batch: Tensor, level: float) -> Tensor:
-        return batch * variance / (variance + (2 * level) ** 2)
-
-    clean = 0.15 * normal((2, 3, 128, 128), seed=1)
-    y = clean + 2 * sigma * normal(clean.shape, seed=2)
-    # A white prior cannot tell white noise from content by itself; a prior of known variance can.
-    assert blind_level(y, denoise, 0.05) == pytest.approx(sigma, rel=0.03)
-
-
-def test_the_blind_estimate_of_a_cascade_prior_without_root_is_none():
-    flat = torch.zeros(1, 1, 64, 64)
-    assert blind_level(flat, lambda batch, level: batch * 0.5, 0.1) is None
-
-
 def test_the_report_says_what_was_found():
     text = estimated(noisy("coffee", 25)).report()
     assert "noise 2" in text and ", white" in text and "not white" not in text and "by octave" in text
@@ -171,3 +154,71 @@ def test_a_picture_of_black_and_white_has_no_measurable_noise(part):
     dots = (torch.rand(1, 256, 256, generator=torch.Generator().manual_seed(0)) < part).float()
     found = estimated(dots)
     assert found.sigma < 0.45 and not (found.sigma > 0.3 and found.white)
+
+
+# --- what real files are like -----------------------------------------------------------------------------------------
+
+
+def limited(clean: Tensor, sigma: float) -> Tensor:
+    return eight_bits(clean + sigma / 255 * normal(clean.shape))
+
+
+def crop(name: str) -> Tensor:
+    clean = photograph(name)
+    top, left = ((side - 192) // 2 for side in clean.shape[1:])
+    return clean[:, top : top + 192, left : left + 192]
+
+
+@pytest.mark.parametrize("value", [0, 16, 128, 245, 255])
+@pytest.mark.parametrize("rows", [12, 24])
+def test_bars_have_no_say(value: int, rows: int) -> None:
+    picture = limited(crop("coffee"), 25)
+    picture[:, :rows] = picture[:, -rows:] = value / 255
+    found = estimated(picture)
+    assert 255 * found.sigma == pytest.approx(25, rel=0.05) and found.white
+
+
+def test_bars_of_a_jpeg_have_no_say_and_jpeg_is_not_called_white() -> None:
+    picture = limited(crop("coffee"), 25)
+    picture[:, :24] = picture[:, -24:] = 0.5
+    file = io.BytesIO()
+    Image.fromarray((picture * 255).byte().permute(1, 2, 0).numpy()).save(file, "JPEG", quality=90)
+    decoded = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1) / 255
+    found = estimate_noise_of(2 * decoded - 1, compressed=True)
+    assert 255 * found.sigma == pytest.approx(22, abs=4) and len(set(found.octaves)) == 1
+    assert "JPEG" in found.report() and "white" not in found.report()
+    assert found.sigma > estimated(decoded).sigma  # the finest octave lost some
+    assert not estimate_noise_of(torch.full((3, 64, 64), 0.2), compressed=True).measurable
+
+
+@pytest.mark.parametrize("sigma", [10, 25, 50])
+@pytest.mark.parametrize("kind", ["dark", "text", "stars"])
+def test_noise_that_is_cut_off_is_measured(kind: str, sigma: float) -> None:
+    if kind == "dark":
+        clean = 0.12 * crop("coffee")
+    elif kind == "text":
+        clean = (torch.from_numpy(skimage.data.page()[:176]) > 140)[None].float()
+    else:
+        places = torch.randint(0, 256, (60, 2), generator=torch.Generator().manual_seed(0))
+        clean = torch.zeros(1, 256, 256).index_put((torch.tensor(0), *places.T), torch.ones(()))
+        clean = 5 * functional.avg_pool2d(clean, 3, stride=1, padding=1) + 0.02
+    assert 255 * estimated(limited(clean, sigma)).sigma == pytest.approx(sigma, rel=0.1)
+    if kind != "dark":  # what has no noise has none
+        assert not estimated(eight_bits(clean)).measurable
+
+
+def test_what_cannot_be_measured_is_said_and_no_result_is_made() -> None:
+    picture = limited(3 * photograph("coffee"), 15)
+    found = estimated(picture)
+    assert found.cut_off and "cannot be measured" in found.report() and "no measurable" not in found.report()
+    with pytest.raises(WavdiffError, match="cannot be measured: .* give sigma"):
+        wavdiff.denoise(2 * picture - 1)
+
+
+@pytest.mark.parametrize("kind", ["slope", "vignette"])
+@pytest.mark.parametrize("sigma", [0, 2])
+def test_slopes_are_not_noise(kind: str, sigma: float) -> None:
+    y, x = torch.meshgrid(torch.arange(192) / 192, torch.arange(192) / 192, indexing="ij")
+    clean = x if kind == "slope" else 0.2 + 0.7 * (-3 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)).exp()
+    found = estimated(limited(clean[None], sigma))
+    assert found.white and (255 * found.sigma == pytest.approx(sigma, rel=0.05) if sigma else not found.measurable)

@@ -1,4 +1,4 @@
-"""How noisy is a picture? The level per octave and channel, whether the noise is white, and a second opinion.
+"""How noisy is a picture? The level per octave and channel, and whether the noise is white.
 
 **Per octave.** In octave j (1 is the finest) white noise of standard deviation s is white with s / 2^j in every detail
 coefficient, whatever the octave; octaves are independent. Blocks of details are ranked by the energy of the *next
@@ -7,29 +7,28 @@ independent of what is then measured, so that it does not bias it. The level is 
 weakest tenth of the blocks, over the median of the chi-square distribution that white noise would give them. (Blocks
 of low activity: Amer and Dubois, "Fast and reliable structure-oriented video noise estimation", 2005; the median as
 in Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage", 1994, whose estimator over all HH
-coefficients takes texture for noise.) Clipping hides noise: blocks with few pixels at the ends of the range are
-preferred, and variances divided by what is left of the variance of a normal variable that is limited so that as many
-values sit at its ends.
+coefficients takes texture for noise.) Variances are about the mean of a block's details, so that slopes are not noise.
+
+**Bars, margins, paper.** Where details are zero side by side there never was noise; blocks that they reach into do not
+vote. Beside much of that only what has the spread of noise is taken for it, or the lines of a drawing would be.
+
+**Clipping** hides noise: blocks with few pixels at the ends of the range are preferred, and variances divided by what
+is left of the variance of a normal variable that is limited so that as many values sit at its ends (the clipped normal
+of Foi, "Clipped noisy images: heteroskedastic modeling and practical denoising", 2009).
+
+**JPEG** quantises the finest octave most. Its level is that of the second, where that has more, but at most
+MOST_RAISED times its own, for the second octave has more texture as well.
 
 **Texture.** A coarse octave of a picture full of texture has no flat block, and its estimate is an upper bound. White
 noise makes the block variances chi-square distributed; where their spread is larger than that, the octave does not
 count as determined, and takes its level from the next finer one. So does an octave coarser than the second that alone
 has more.
-
-**A second opinion.** A denoiser D(y, s) = E[x | y] of a prior gives the likelihood of the noise level as well: by
-Tweedie's formula and the heat equation d log p_s(y) / ds = s (div score + |score|^2), score = (D - y) / s^2, which is
-zero where
-
-    |y - D(y, s)|^2 = s^2 (n - div D(y, s)).
-
-The divergence is estimated with one random probe (Hutchinson 1990), the root found by bisection.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,12 +37,12 @@ from wavdiff.images.rectangle import Read
 from wavdiff.restoration.octave_noise import Octave, flat_windows, measure_octaves
 from wavdiff.system.errors import WavdiffError
 
-Denoise = Callable[[Tensor, float], Tensor]
-"""denoise(batch (B, C, H, W) in [-1, 1], sigma in [0, 1] units) -> batch."""
 NOTHING = 0.5 / 255
 """Below this no noise can be told from rounding to 8 bits."""
 TOLERANCE = 0.15
 """Relative difference between octaves or channels that still counts as equal, beside the error bars."""
+MOST_RAISED = 1.5
+CUT_OFF = "cannot be measured: nearly all values lie at black or at white; give sigma"
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,10 @@ class NoiseEstimate:
         octaves: level of every octave, finest first, as that of white noise: equal where the noise is white.
         channels: the same for every channel, [octave][channel].
         uncertainty: standard error of every octave.
-        white: whether octaves agree.
+        white: whether octaves agree, or one level is used for all.
         findings: plain-language lines; empty where octaves and channels agree.
-        blind: the network's own estimate, or None.
+        cut_off: whether nothing could be measured because nearly all values lie at the ends of the range.
+        compressed: whether the picture comes from a JPEG file.
     """
 
     sigma: float
@@ -66,7 +66,8 @@ class NoiseEstimate:
     uncertainty: tuple[float, ...]
     white: bool
     findings: tuple[str, ...]
-    blind: float | None
+    cut_off: bool = False
+    compressed: bool = False
 
     @property
     def measurable(self) -> bool:
@@ -75,17 +76,20 @@ class NoiseEstimate:
 
     def report(self) -> str:
         """Lines for the terminal."""
-        blind = f"; the network's own estimate is {255 * self.blind:.1f}/255" if self.blind is not None else ""
+        if self.cut_off:
+            return f"the noise {CUT_OFF}"
         if not self.measurable:
-            return f"no measurable noise (below {255 * NOTHING:.1f}/255{blind})"
+            return f"no measurable noise (below {255 * NOTHING:.1f}/255)"
         kind = "not white, removed with the level of each scale"
         if self.white:
             kind = "white in every channel, one level for all" if self.findings else "white"
+        if self.compressed:
+            kind = "after JPEG compression, one level for all"
         levels = ", ".join(
             f"{255 * level:.1f} ± {255 * error:.1f}"
             for level, error in zip(self.octaves, self.uncertainty, strict=True)
         )
-        head = f"noise {255 * self.sigma:.1f}/255 (sigma {self.sigma:.4f}), {kind}{blind}"
+        head = f"noise {255 * self.sigma:.1f}/255 (sigma {self.sigma:.4f}), {kind}"
         return "\n".join(
             [head, f"  by octave, finest first: {levels} of 255", *(f"  {line}" for line in self.findings)]
         )
@@ -103,16 +107,14 @@ def estimate_noise(
     size: tuple[int, int],
     channels: int,
     octaves: int = 4,
-    denoise: Denoise | None = None,
-    seed: int = 0,
+    compressed: bool = False,
 ) -> NoiseEstimate:
     """Measure the noise of a picture, at most on MOST_WINDOWS windows of it.
 
     Args:
         read, size, channels: the picture.
         octaves: how many to measure.
-        denoise: a denoiser, for the second opinion.
-        seed: of its probe.
+        compressed: whether it comes from a JPEG file.
 
     Raises:
         WavdiffError: fewer than one octave, or a picture without pixels.
@@ -123,11 +125,27 @@ def estimate_noise(
         )
     windows = flat_windows(read, size, 2 ** (octaves + 1))
     if windows is None:
-        return NoiseEstimate(0.0, (0.0,) * octaves, ((0.0,) * channels,) * octaves, (0.0,) * octaves, True, (), None)
+        return NoiseEstimate(0.0, (0.0,) * octaves, ((0.0,) * channels,) * octaves, (0.0,) * octaves, True, ())
     measured = measure_octaves(windows, octaves)
     estimate = _audit(measured, octaves, channels)
-    blind = blind_level(windows, denoise, max(estimate.sigma, 1 / 255), seed) if denoise is not None else None
-    return NoiseEstimate(**{**estimate.__dict__, "blind": blind})
+    return _decompressed(estimate, measured) if compressed and estimate.measurable else estimate
+
+
+def _decompressed(estimate: NoiseEstimate, measured: list[Octave | None]) -> NoiseEstimate:
+    """The estimate for a picture from a JPEG file."""
+    level, second = estimate.octaves[0], measured[1] if len(measured) > 1 else None
+    if second is not None and not second.cut_off:
+        level = max(level, min(_together(second.levels), MOST_RAISED * level))
+    findings = [line for line in estimate.findings if not line.startswith(("octave", "the finest"))]
+    if level > estimate.octaves[0]:
+        findings.append(f"the level is that of octave 2: compression left {255 * estimate.octaves[0]:.1f} in octave 1")
+    octaves = (level,) * len(estimate.octaves)
+    return replace(estimate, sigma=level, octaves=octaves, white=True, compressed=True, findings=tuple(findings))
+
+
+def _together(levels: list[float]) -> float:
+    """The root mean square over channels."""
+    return math.sqrt(sum(value**2 for value in levels) / len(levels))
 
 
 def _audit(measured: list[Octave | None], octaves: int, channels: int) -> NoiseEstimate:
@@ -137,12 +155,12 @@ def _audit(measured: list[Octave | None], octaves: int, channels: int) -> NoiseE
     findings: list[str] = []
     for octave, found in enumerate(measured):
         finer = levels[-1] if levels else None
-        if found is None:
+        if found is None or found.cut_off:
             level = finer or 0.0
             apart, error = per_channel[-1] if per_channel else (0.0,) * channels, level
         else:
-            level = math.sqrt(sum(value**2 for value in found.levels) / channels)
-            error = math.sqrt(sum(value**2 for value in found.errors) / channels) / math.sqrt(channels)
+            level = _together(found.levels)
+            error = _together(found.errors) / math.sqrt(channels)
             apart = tuple(found.levels)
             suspected = not found.determined or (octave > 1 and not findings)
             if finer is not None and level > finer and suspected:
@@ -164,43 +182,5 @@ def _audit(measured: list[Octave | None], octaves: int, channels: int) -> NoiseE
     octave_findings = [line for line in findings if line.startswith("octave")]
     white = not octave_findings
     sigma = levels[0]
-    return NoiseEstimate(sigma, tuple(levels), tuple(per_channel), tuple(errors), white, tuple(findings), None)
-
-
-def blind_level(windows: Tensor, denoise: Denoise, guess: float, seed: int = 0) -> float | None:
-    """The maximum-likelihood noise level under the denoiser's prior, [0, 1] units; None where there is no root.
-
-    Args:
-        windows: (N, C, h, w); at most two are used.
-        denoise: the posterior mean.
-        guess: where to look first.
-        seed: of the probe.
-    """
-    count = len(windows)
-    y = windows[torch.linspace(0, count - 1, min(count, 2)).round().long()]
-    probe = torch.randint(0, 2, y.shape, generator=torch.Generator().manual_seed(seed)).to(y) * 2 - 1
-    step = 0.02
-
-    def excess(sigma: float) -> float:
-        clean = denoise(y, sigma)
-        divergence = float((probe * (denoise(y + step * probe, sigma) - clean)).sum()) / step
-        return float((y - clean).square().sum()) - (2 * sigma) ** 2 * (y.numel() - divergence)
-
-    guess = min(guess, 0.225)
-    low, high = guess / 2, 2 * guess
-    for _ in range(3):
-        if excess(low) > 0:
-            break
-        low, high = low / 2, low
-    if excess(low) <= 0:
-        return None
-    for _ in range(2):
-        if excess(high) < 0:
-            break
-        low, high = high, min(high * 2, 0.45)
-    if excess(high) >= 0:
-        return None
-    for _ in range(4):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
-    return math.sqrt(low * high)
+    cut_off = measured[0] is not None and measured[0].cut_off
+    return NoiseEstimate(sigma, tuple(levels), tuple(per_channel), tuple(errors), white, tuple(findings), cut_off)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,8 +19,21 @@ BLOCK = 8
 PART = 0.1
 """Part of the blocks that is measured."""
 FEWEST = 6
+CONSTANT = 1e-4
+"""Details below it, library units, side by side, are a bar, paper or a mask: that was never noisy."""
+FLAT_PART = 0.05
+"""Part of the finest octave that is constant from which on the rest must look like noise to be taken for it."""
+ENOUGH = 0.2
+"""Part of the other blocks that must be left after those at the ends of the range."""
+CLIPPED = (0.005, 0.02, 0.05, 0.1, 0.2, 0.35, 0.55)
+"""Most values at the ends of the range in blocks that are measured: the first that leaves enough of them."""
 SPREAD = 1.5
 """Spread of the block variances, as a multiple of that of white noise, above which texture is suspected."""
+
+
+DRAWN = 0.95
+"""Values at the ends of the range, in every block, from which on a picture is one of black and white: noise would show
+between them."""
 
 
 def flat_windows(read: Read, size: tuple[int, int], step: int) -> Tensor | None:
@@ -46,11 +59,13 @@ def flat_windows(read: Read, size: tuple[int, int], step: int) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Octave:
-    """Level and standard error per channel of one octave, and whether it is noise that was measured."""
+    """Level and standard error per channel of one octave, whether it is noise that was measured, and whether nothing
+    could be, because values lie at the ends of the range."""
 
     levels: list[float]
     errors: list[float]
     determined: bool
+    cut_off: bool = False
 
 
 def measure_octaves(windows: Tensor, octaves: int) -> list[Octave | None]:
@@ -83,38 +98,57 @@ def _measure(d: Tensor, coarser: Tensor | None, clipped: Tensor, unit: float) ->
     channels = d.shape[1] // 3
 
     def blocks(values: Tensor, size: int) -> Tensor:
-        return functional.avg_pool2d(values.square(), size).unflatten(1, (3, channels)).mean(dim=1)
+        square = functional.avg_pool2d(values.square(), size)
+        if size > 2:  # about the block's mean, which a slope of the picture leaves in its details
+            mean = functional.avg_pool2d(values, size)
+            square = (square - mean.square()).clamp(min=0) * (size**2 / (size**2 - 1))
+        return square.unflatten(1, (3, channels)).mean(dim=1)
 
     variance = blocks(d, side)  # (N, C, by, bx)
+    moving = (d.abs() >= CONSTANT).any(dim=1, keepdim=True).float()
+    still = 1 - functional.max_pool2d(moving, 3, stride=1, padding=1)  # single zeros are rounded noise
+    flat_part = float(still.mean())
+    constant = functional.avg_pool2d(still, side)[:, 0] > 0.05
+    beside = functional.max_pool2d(constant[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0
+    if not bool(beside.all()):  # into which JPEG smears what it makes of an edge
+        constant = beside
     by, bx = variance.shape[-2:]
     activity = variance.sum(dim=1)
     if coarser is not None and side >= 2:
-        beside = blocks(coarser, side // 2).sum(dim=1)[:, :by, :bx]
-        if beside.shape[-2:] == (by, bx):
-            activity = beside
+        next_coarser = blocks(coarser, side // 2).sum(dim=1)[:, :by, :bx]
+        if next_coarser.shape[-2:] == (by, bx):
+            activity = next_coarser
     ends = functional.avg_pool2d(clipped, side)[:, :, :by, :bx].unflatten(1, (2, channels))
     part = ends.sum(dim=1).amax(dim=1)
-    free = next(part <= most for most in (0.005, 0.02, 0.05, 0.2, 1.0) if float((part <= most).float().mean()) >= 0.2)
-    if float(part[free].mean()) > 0.2:  # mostly at the ends of the range: nothing can be said
-        return None
+    nothing = Octave([0.0] * channels, [0.0] * channels, True)
+    if bool(constant.all()) or float(part[~constant].min()) > DRAWN:
+        return nothing
+    enough = max(FEWEST, round(ENOUGH * int((~constant).sum())))
+    found = (free for most in CLIPPED if int((free := (part <= most) & ~constant).sum()) >= enough)
+    free = next(found, None)
+    if free is None:  # mostly at the ends of the range: nothing can be said
+        return replace(nothing, determined=False, cut_off=True)
     variance = variance / _clipped_variance(ends[:, 0], ends[:, 1])
     values = variance.permute(1, 0, 2, 3)[:, free]  # (C, M)
     count = values.shape[1]
     take = min(count, max(FEWEST, round(PART * count)))
     chosen = values[:, activity[free].argsort()[:take]]
-    degrees = 3 * side * side
+    degrees = 3 * (side * side - (side > 2))
     median = chosen.median(dim=1).values / (1 - 2 / (9 * degrees)) ** 3  # the median of chi-square over its mean
     levels = (median.sqrt() * unit).tolist()
     spread = float((chosen.std(dim=1) / chosen.mean(dim=1).clamp(min=1e-12)).median()) if take > 1 else 1.0
     expected = math.sqrt(2 / degrees)
     errors = [level / 2 * 1.25 * max(spread, expected) / math.sqrt(take) for level in levels]
-    return Octave(levels, errors, spread < SPREAD * expected)
+    determined = spread < SPREAD * expected
+    if unit == 1 and flat_part > FLAT_PART and not determined:  # a drawing: what is not flat is content
+        levels, errors = [0.0] * channels, [0.0] * channels
+    return Octave(levels, errors, determined)
 
 
 def _clipped_variance(below: Tensor, above: Tensor) -> Tensor:
     """Variance of a standard normal variable limited so that parts `below` and `above` sit at the ends."""
-    low = torch.special.ndtri(below.double().clamp(1e-9, 0.49))
-    high = -torch.special.ndtri(above.double().clamp(1e-9, 0.49))
+    low = torch.special.ndtri(below.double().clamp(1e-9, 0.6))
+    high = -torch.special.ndtri(above.double().clamp(1e-9, 0.6))
     density = [(-end.square() / 2).exp() / math.sqrt(2 * math.pi) for end in (low, high)]
     outside = [torch.special.ndtr(low), torch.special.ndtr(-high)]
     mean = low * outside[0] + high * outside[1] + density[0] - density[1]

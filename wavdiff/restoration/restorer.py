@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -87,7 +88,7 @@ class Restorer:
         """The picture as the cascade sees it: premultiplied, or with the noise that is added for a demonstration."""
         plain, level = self._plain("colour"), 2 * (self.request.sigma or 0.0)
         if self._enlarges_alpha:
-            return Plain(premultiplied(self.reader), plain.size, plain.channels)
+            return replace(plain, read=premultiplied(self.reader))
         if not self.request.add_noise:
             return plain
 
@@ -95,7 +96,7 @@ class Restorer:
             noise = position_noise((self.request.seed, "added noise"), self.channels, where)
             return plain.read(where) + level * noise
 
-        return Plain(noisy, plain.size, plain.channels)
+        return replace(plain, read=noisy)
 
     def fits(self, count: int) -> bool:
         """Whether `count` planes of colour may lie in memory."""
@@ -126,7 +127,8 @@ class Restorer:
             values: Tensor = getattr(self.reader.read(where), name)
             return 2 * values - 1 if name == "alpha" else values
 
-        return Plain(read, self.reader.info.size, self.channels if name == "colour" else 1)
+        info = self.reader.info
+        return Plain(read, info.size, self.channels if name == "colour" else 1, info.format == "JPEG")
 
     def _side_plane(self, name: str, prefix: str) -> Plane:
         """The restored opacity or ink, always as the mean; opacity stays within its surroundings."""
@@ -147,6 +149,6 @@ class Restorer:
                 self.progress(walked * total + done, self._walks * total)
 
         if picture.channels == 3 and self.request.colour == "luma":
-            picture = Plain(reading_luma(picture.read), picture.size, 3)
+            picture = replace(picture, read=reading_luma(picture.read))
             write, known = writing_luma(write), known and [LUMA_NOISE * level for level in known]
         self.task.run(picture, known, write, Effort(mode, seed, self.request.memory_bytes * 5 // 8, progress))

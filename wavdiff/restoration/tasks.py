@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Read, Rectangle, Write, bands
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.solvers import Schedule
@@ -37,11 +36,13 @@ class Plain:
         read: gives them, in [-1, 1].
         size: (height, width).
         channels: 1 or 3.
+        compressed: whether it comes from a JPEG file.
     """
 
     read: Read
     size: tuple[int, int]
     channels: int
+    compressed: bool = False
 
     def hand_over(self, write: Write) -> None:
         """Give the picture to `write`, band of rows by band of rows."""
@@ -101,7 +102,12 @@ class Denoise:
         if self.sigma is not None:
             levels = [2 * self.sigma] * scales
         else:
-            estimate = estimate_levels(self.cascade, picture)
+            from wavdiff.restoration.noise_estimation import CUT_OFF, estimate_noise
+
+            octaves = max(self.cascade.levels, 1) + 1
+            estimate = estimate_noise(picture.read, picture.size, picture.channels, octaves, picture.compressed)
+            if estimate.cut_off and not name:
+                raise WavdiffError(f"the noise {CUT_OFF}")
             messages += [f"{name}{line}" for line in estimate.report().splitlines()]
             if not estimate.white and not is_local(self.cascade):
                 messages.append(f"{name}this model takes one level for all scales: that of the finest octave")
@@ -211,28 +217,6 @@ def check_noise(cascade: WaveletCascade, sigma: float, *, given: bool) -> None:
             f"{what} {sigma:.3g} ({255 * sigma:.0f}/255), but this model was trained for noise of at most {most:.3g} "
             f"({255 * most:.0f}/255); choose another model"
         )
-
-
-def estimate_levels(cascade: WaveletCascade, picture: Plain) -> NoiseEstimate:
-    """The noise of a picture, with the cascade's own estimate as a second opinion where its networks are local."""
-    from wavdiff.restoration.noise_estimation import estimate_noise
-
-    def denoise(batch: Tensor, sigma: float) -> Tensor:
-        levels, size = [2 * sigma] * (cascade.levels + 1), (batch.shape[2], batch.shape[3])
-        results = []
-        for window in batch:
-
-            def read(where: Rectangle, window: Tensor = window) -> Tensor:
-                return where.of(window)
-
-            result = Plane(*window.shape, in_memory=True)
-            denoise_tiled(TiledCanvas(cascade, picture.channels), read, size, levels, result.write)
-            results.append(result.read(Rectangle(0, size[0], 0, size[1])))
-        return torch.stack(results)
-
-    octaves = max(cascade.levels, 1) + 1
-    second = denoise if is_local(cascade) else None
-    return estimate_noise(picture.read, picture.size, picture.channels, octaves=octaves, denoise=second)
 
 
 def scale_levels(estimate: NoiseEstimate, scales: int) -> list[float]:
