@@ -52,6 +52,9 @@ def denoise(
     image: Any,
     sigma: float | None = None,
     *,
+    noise: Literal["auto", "white", "poisson"] = "auto",
+    gain: float | None = None,
+    read_noise: float = 0.0,
     model: str | Path | WaveletCascade = DEFAULT_RESTORATION_MODEL,
     mode: Mode = "mean",
     seed: int = 0,
@@ -59,12 +62,14 @@ def denoise(
     solver: str | None = None,
     colour: Literal["channels", "luma"] = "channels",
 ) -> Any:
-    """Remove white noise from pictures of any size.
+    """Remove noise from pictures of any size.
 
     Args:
         image: a Pillow image, a NumPy array ((H, W), (H, W, C) or (N, H, W, C); integers, or floats in [0, 1]), or a
             tensor ((C, H, W) or (N, C, H, W) in [-1, 1]; do not clamp its noise). Opacity is left alone.
-        sigma: standard deviation of the noise, [0, 1) units; None: estimate it for every picture.
+        sigma: standard deviation of white noise, [0, 1) units; None: measure the noise of every picture.
+        noise: what is measured: "white", "poisson" (noise that grows with brightness), or "auto": whichever there is.
+        gain, read_noise: noise that is known to grow: its variance is gain x + read_noise^2 for x in [0, 1].
         model: a cascade, the name of one that ships, or a folder.
         mode: "mean": the estimated posterior mean; "sample": a draw from the posterior.
         seed: of the draw; picture k uses `seed` + k.
@@ -79,9 +84,9 @@ def denoise(
     """
     if sigma is not None:
         check_sigma(sigma)
-    request = RestorationRequest(
-        "denoise", sigma=sigma, mode=mode, seed=seed, solver=solver, steps=steps, colour=colour
-    )
+    known = {"sigma": sigma, "noise": noise, "gain": gain, "read_noise": read_noise}
+    draws = {"mode": mode, "seed": seed, "solver": solver, "steps": steps}
+    request = RestorationRequest("denoise", colour=colour, **known, **draws)  # type: ignore[arg-type]
     return _restored(image, _model(model), request)
 
 

@@ -13,7 +13,7 @@ from wavdiff.models.cascade.random_numbers import position_noise
 from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.restoration.frame import FramedPicture
 from wavdiff.restoration.request import RestorationRequest
-from wavdiff.restoration.tasks import Denoise, Effort, Plain, Upscale, is_local
+from wavdiff.restoration.tasks import Denoise, Effort, Noise, Plain, Upscale, is_local
 from wavdiff.restoration.tiled import TiledCanvas, denoise_tiled, upscale_tiled
 from wavdiff.system.errors import WavdiffError
 
@@ -194,7 +194,7 @@ def test_a_cascade_that_sees_the_whole_image_denoises_in_one_piece():
     results = []
     given = Plain(lambda where: where.of(image), (20, 18), 3)
     task = Denoise(model, RestorationRequest("denoise"))
-    task.run(given, [0.1, 0.1], lambda where, v: results.append(v), Effort())
+    task.run(given, Noise([0.1, 0.1]), lambda where, v: results.append(v), Effort())
     assert results[0].shape == (3, 20, 18)
     larger = Upscale(model, RestorationRequest("upscale", factor=2))
     larger.run(given, None, lambda where, v: results.append(v), Effort())

@@ -22,6 +22,13 @@ def denoise(
         str,
         typer.Option(help="Standard deviation of the noise, in [0, 1): 0.1 or 25/255; auto measures it."),
     ] = "auto",
+    noise: Annotated[
+        str, typer.Option(metavar="auto|white|poisson", help="What is measured; poisson grows with brightness.")
+    ] = "auto",
+    gain: Annotated[
+        float | None, typer.Option(help="Known noise: variance = gain x + read-noise^2, x from 0 (black) to 1.")
+    ] = None,
+    read_noise: Annotated[str, typer.Option(help="See --gain: 0.01 or 3/255.")] = "0",
     sample_posterior: Annotated[
         bool, typer.Option("--sample", help="A draw from the posterior instead of its mean.")
     ] = False,
@@ -33,5 +40,6 @@ def denoise(
     level = None if sigma.strip().lower() == "auto" else check_sigma(noise_level(sigma), "--sigma")
     if level is None and add_noise:
         raise WavdiffError("--add-noise needs a level: give --sigma as a number such as 25/255, got auto")
-    own = {"sigma": level, "add_noise": add_noise}
+    read = noise_level(read_noise, "--read-noise")
+    own = {"sigma": level, "add_noise": add_noise, "noise": noise, "gain": gain, "read_noise": read}
     pictures.restore("denoise", "_denoised", sample_posterior, "--sample", own)

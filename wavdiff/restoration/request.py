@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import shown
 
 DENOISED_OCTAVES = 3
 """Octaves for which `denoise --samples` writes maps; `upscale --samples` writes those that it adds."""
@@ -19,6 +20,8 @@ class RestorationRequest:
     Attributes:
         verb: "denoise" or "upscale".
         sigma: standard deviation of the noise in [0, 1) units; None: estimate it. For "denoise".
+        noise: where sigma is not given, "white", "poisson" (it grows with brightness), or "auto": measure which.
+        gain, read_noise: the noise where it is known: its variance is gain x + read_noise^2 for x in [0, 1].
         factor: 2, 4, ... for "upscale".
         mode: "mean" (the estimated posterior mean) or "sample" (one draw).
         samples: N >= 2: N draws, their mean (the result), and maps of their standard deviation; 0: none.
@@ -35,6 +38,9 @@ class RestorationRequest:
 
     verb: Literal["denoise", "upscale"]
     sigma: float | None = None
+    noise: Literal["auto", "white", "poisson"] = "auto"
+    gain: float | None = None
+    read_noise: float = 0.0
     factor: int = 2
     mode: Literal["mean", "sample"] = "mean"
     samples: int = 0
@@ -56,10 +62,28 @@ class RestorationRequest:
         if self.seed < 0:
             raise WavdiffError(f"seed must be at least 0, got {self.seed}")
         object.__setattr__(self, "seed", int(self.seed))  # NumPy's integers would key other noise
+        self._check_noise()
         if self.add_noise and self.samples:
             raise WavdiffError("add_noise measures one result; give it without samples")
         if self.add_noise and (self.sigma is None or self.verb != "denoise"):
             raise WavdiffError("add_noise needs a sigma, and is for denoise")
+
+    def _check_noise(self) -> None:
+        if self.noise not in ("auto", "white", "poisson"):
+            raise WavdiffError(f"noise must be auto, white or poisson, got {shown(self.noise)}")
+        if self.gain is not None and not 0 < self.gain < 1:
+            raise WavdiffError(f"gain must lie between 0 and 1, got {self.gain:g}")
+        if not 0 <= self.read_noise < 1:
+            raise WavdiffError(f"read_noise must be in [0, 1), got {self.read_noise:g}")
+        if self.read_noise and self.gain is None:
+            raise WavdiffError(f"read_noise {self.read_noise:g} needs a gain; noise of one level is sigma")
+        grows = self.gain is not None or self.noise == "poisson"
+        if grows and (self.sigma is not None or (self.gain is not None and self.noise == "white")):
+            raise WavdiffError(
+                "noise poisson and a gain say that noise grows with brightness, sigma and noise white not"
+            )
+        if grows and self.colour == "luma":
+            raise WavdiffError("colour luma mixes channels of different brightness; it is for white noise")
 
     @property
     def octaves(self) -> int:

@@ -150,5 +150,5 @@ class Restorer:
 
         if picture.channels == 3 and self.request.colour == "luma":
             picture = replace(picture, read=reading_luma(picture.read))
-            write, known = writing_luma(write), known and [LUMA_NOISE * level for level in known]
+            write, known = writing_luma(write), known and known.scaled(LUMA_NOISE)
         self.task.run(picture, known, write, Effort(mode, seed, self.request.memory_bytes * 5 // 8, progress))

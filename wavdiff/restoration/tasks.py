@@ -9,7 +9,7 @@ helps. Pictures that are walked in tiles have their mirror image around them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
@@ -23,6 +23,7 @@ from wavdiff.restoration.tiled import Progress, TiledCanvas, denoise_tiled, upsc
 from wavdiff.system.errors import WavdiffError
 
 if TYPE_CHECKING:
+    from wavdiff.restoration.brightness_noise import NoiseCurve
     from wavdiff.restoration.noise_estimation import NoiseEstimate
 
 Mode = Literal["mean", "sample"]
@@ -60,6 +61,23 @@ class Effort:
     progress: Progress | None = None
 
 
+@dataclass(frozen=True)
+class Noise:
+    """Noise of a picture.
+
+    Attributes:
+        levels: of all scales, finest first, the low-pass last, library units; as of white noise on the picture.
+        curve: where the noise grows with brightness; the levels are then those of the picture that it makes of it.
+    """
+
+    levels: list[float]
+    curve: NoiseCurve | None = None
+
+    def scaled(self, factor: float) -> Noise:
+        """The noise of a picture that is multiplied by `factor`."""
+        return replace(self, levels=[factor * level for level in self.levels])
+
+
 class Task(Protocol):
     """One thing that is done to pictures by a cascade.
 
@@ -92,14 +110,18 @@ class Denoise:
     enlarges_opacity = False
 
     def __init__(self, cascade: WaveletCascade, request: RestorationRequest) -> None:
-        self.cascade, self.sigma = cascade, request.sigma
+        self.cascade, self.sigma, self.request = cascade, request.sigma, request
         # It starts at a noisy picture: the deterministic solver would map every picture to one and the same draw.
         self.schedules = _schedules(cascade, request.solver or "sde-dpm", request.steps)
 
-    def study(self, picture: Plain, name: str, messages: list[str]) -> list[float]:
-        """Noise levels of all scales, finest first, the low-pass last, library units: given or measured."""
+    def study(self, picture: Plain, name: str, messages: list[str]) -> Noise:
+        """The noise, given or measured."""
         scales = self.cascade.levels + 1
-        if self.sigma is not None:
+        curve = self._curve(picture, name)
+        if curve is not None:
+            levels = [2 * curve.sigma] * scales
+            messages.append(f"{name}{curve.report()}")
+        elif self.sigma is not None:
             levels = [2 * self.sigma] * scales
         else:
             from wavdiff.restoration.noise_estimation import CUT_OFF, estimate_noise
@@ -114,22 +136,42 @@ class Denoise:
             levels = scale_levels(estimate, scales) if estimate.measurable else [0.0] * scales
             levels = self._within_training(levels, name, messages)
         check_noise(self.cascade, max(levels) / 2, given=self.sigma is not None)
-        return levels
+        return Noise(levels, curve)
 
-    def run(self, picture: Plain, known: list[float], write: Write, effort: Effort) -> None:
-        """Denoise with the levels of `study`; a cascade that is not local uses the first for all scales."""
-        cascade, seed = self.cascade, effort.seed
+    def _curve(self, picture: Plain, name: str) -> NoiseCurve | None:
+        """How the noise grows with brightness, where it does."""
+        from wavdiff.restoration.brightness_noise import NoiseCurve, measure_curve
+        from wavdiff.restoration.octave_noise import flat_windows
+
+        request = self.request
+        if request.gain is not None:
+            return NoiseCurve(request.gain, request.read_noise)
+        needed = request.noise == "poisson"
+        if self.sigma is not None or request.noise == "white" or request.colour == "luma":
+            return None
+        windows = None if picture.compressed and not needed else flat_windows(picture.read, picture.size, 32)
+        curve = None if windows is None else measure_curve(windows, needed=needed)
+        if curve is None and needed and not name:
+            raise WavdiffError("no noise that grows with brightness was found in this picture; give its gain")
+        return curve
+
+    def run(self, picture: Plain, known: Noise, write: Write, effort: Effort) -> None:
+        """Denoise as `study` says; a cascade that is not local uses the first level for all scales."""
+        cascade, seed, levels = self.cascade, effort.seed, known.levels
+        if known.curve is not None:
+            picture = replace(picture, read=known.curve.stabilising(picture.read))
+            write = known.curve.unstabilising(write)
         schedules = self.schedules if effort.mode == "sample" else None
-        if max(known) == 0:  # nothing to remove
+        if max(levels) == 0:  # nothing to remove
             picture.hand_over(write)
-        elif is_local(cascade) and not (knows_border(cascade, picture.size) and len(set(known)) == 1):
-            denoise_tiled(_canvas(cascade, picture, effort), picture.read, picture.size, known, write, schedules)
+        elif is_local(cascade) and not (knows_border(cascade, picture.size) and len(set(levels)) == 1):
+            denoise_tiled(_canvas(cascade, picture, effort), picture.read, picture.size, levels, write, schedules)
         else:
 
             def whole(batch: Tensor, seeds: list[int]) -> Tensor:
                 if schedules:
-                    return cascade.draw_posterior(batch, known[0], seeds, *schedules)
-                return cascade.denoise(batch, torch.full((batch.shape[0],), known[0], device=batch.device)).mean
+                    return cascade.draw_posterior(batch, levels[0], seeds, *schedules)
+                return cascade.denoise(batch, torch.full((batch.shape[0],), levels[0], device=batch.device)).mean
 
             _in_one_piece(cascade, picture, seed, whole, write, effort.progress)
 
