@@ -303,6 +303,10 @@ class FakeRequest:
 
     verb: str
     sigma: float | None = None
+    noise: str = "auto"
+    gain: float | None = None
+    read_noise: float = 0.0
+    white: float | None = None
     factor: int = 2
     mode: str = "mean"
     samples: int = 0

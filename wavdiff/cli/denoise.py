@@ -28,6 +28,10 @@ def denoise(
     gain: Annotated[
         float | None, typer.Option(help="Known noise: variance = gain x + read-noise^2, x from 0 (black) to 1.")
     ] = None,
+    white: Annotated[
+        float | None,
+        typer.Option(help="Value in the file that is white, such as 4095; default its largest, or that of used bits."),
+    ] = None,
     read_noise: Annotated[str, typer.Option(help="See --gain: 0.01 or 3/255.")] = "0",
     sample_posterior: Annotated[
         bool, typer.Option("--sample", help="A draw from the posterior instead of its mean.")
@@ -41,5 +45,5 @@ def denoise(
     if level is None and add_noise:
         raise WavdiffError("--add-noise needs a level: give --sigma as a number such as 25/255, got auto")
     read = noise_level(read_noise, "--read-noise")
-    own = {"sigma": level, "add_noise": add_noise, "noise": noise, "gain": gain, "read_noise": read}
+    own = {"sigma": level, "add_noise": add_noise, "noise": noise, "gain": gain, "read_noise": read, "white": white}
     pictures.restore("denoise", "_denoised", sample_posterior, "--sample", own)

@@ -50,6 +50,16 @@ def writing_luma(write: Write) -> Write:
     return lambda where, values: write(where, from_luma(values))
 
 
+def rescaled_read(read: Read, factor: float) -> Read:
+    """`read` with values, counted from black, times `factor`."""
+    return lambda where: (read(where) + 1) * factor - 1
+
+
+def rescaled_write(write: Write, factor: float) -> Write:
+    """A write of values that hands them on times `factor`."""
+    return lambda where, values: write(where, (values + 1) * factor - 1)
+
+
 def premultiplied(source: Source) -> Read:
     """Colour times opacity, where 0 is black."""
 

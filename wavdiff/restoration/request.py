@@ -22,6 +22,8 @@ class RestorationRequest:
         sigma: standard deviation of the noise in [0, 1) units; None: estimate it. For "denoise".
         noise: where sigma is not given, "white", "poisson" (it grows with brightness), or "auto": measure which.
         gain, read_noise: the noise where it is known: its variance is gain x + read_noise^2 for x in [0, 1].
+        white: value in the file that counts as 1, for "denoise"; None: the largest that it can hold, or the largest of
+            10, 12 or 14 bits where a file of 16 uses no more. The noise is in its units only where it is given.
         factor: 2, 4, ... for "upscale".
         mode: "mean" (the estimated posterior mean) or "sample" (one draw).
         samples: N >= 2: N draws, their mean (the result), and maps of their standard deviation; 0: none.
@@ -41,6 +43,7 @@ class RestorationRequest:
     noise: Literal["auto", "white", "poisson"] = "auto"
     gain: float | None = None
     read_noise: float = 0.0
+    white: float | None = None
     factor: int = 2
     mode: Literal["mean", "sample"] = "mean"
     samples: int = 0
@@ -65,6 +68,8 @@ class RestorationRequest:
         self._check_noise()
         if self.add_noise and self.samples:
             raise WavdiffError("add_noise measures one result; give it without samples")
+        if self.add_noise and self.white is not None:
+            raise WavdiffError("white is for pictures as they are; give it without add_noise")
         if self.add_noise and (self.sigma is None or self.verb != "denoise"):
             raise WavdiffError("add_noise needs a sigma, and is for denoise")
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wavdiff.images import Planes
 from wavdiff.images.disk_array import Plane
-from wavdiff.images.rectangle import Rectangle, Write
+from wavdiff.images.rectangle import Rectangle, Write, bands
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.random_numbers import position_noise
 from wavdiff.restoration.channels import (
@@ -18,6 +18,8 @@ from wavdiff.restoration.channels import (
     limited,
     premultiplied,
     reading_luma,
+    rescaled_read,
+    rescaled_write,
     unmultiplied,
     writing_luma,
 )
@@ -26,6 +28,9 @@ from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.tasks import TASKS, Effort, Mode, Plain
 from wavdiff.restoration.tiled import Progress
 from wavdiff.system.errors import WavdiffError
+
+DEPTHS = (10, 12, 14)
+"""Bits that cameras and microscopes put into files of 16."""
 
 
 class Restorer:
@@ -60,7 +65,8 @@ class Restorer:
             raise WavdiffError("colour luma is for gray models; this model knows colour, leave it out")
         if request.add_noise and info.has_key:
             raise WavdiffError("add_noise is for gray and RGB pictures, not for CMYK")
-        self.task = TASKS[request.verb](cascade, request)
+        self._white = self._share_of_range() if request.verb == "denoise" and not request.add_noise else 1.0
+        self.task = TASKS[request.verb](cascade, self._request_within(self._white))
         self.size = (info.size[0] * self.task.factor, info.size[1] * self.task.factor)
         self.alpha: Plane | None = None
         self.key: Plane | None = None
@@ -87,6 +93,8 @@ class Restorer:
     def noisy(self) -> Plain:
         """The picture as the cascade sees it: premultiplied, or with the noise that is added for a demonstration."""
         plain, level = self._plain("colour"), 2 * (self.request.sigma or 0.0)
+        if self._white < 1:
+            return replace(plain, read=rescaled_read(plain.read, 1 / self._white))
         if self._enlarges_alpha:
             return replace(plain, read=premultiplied(self.reader))
         if not self.request.add_noise:
@@ -104,6 +112,8 @@ class Restorer:
 
     def colour(self, write: Write, mode: Mode, draw: int) -> None:
         """Restore colour; `draw` counts posterior draws."""
+        if self._white < 1:
+            write = rescaled_write(write, self._white)
         self._run(self.noisy, self._known, write, mode, self.request.seed + draw)
 
     def observer(self) -> BlockMeans | Fidelity | None:
@@ -119,6 +129,31 @@ class Restorer:
             return Planes(*unmultiplied(colour, self.alpha.read(where)), key)
         alpha = self.reader.read(where).alpha if self.reader.info.has_alpha else None
         return Planes(colour, alpha, key)
+
+    def _share_of_range(self) -> float:
+        """The white of the picture, as a part of what its file can hold; 1 where nothing else is known."""
+        info, white = self.reader.info, self.request.white
+        if white is not None:
+            if not 0 < white <= info.maximum:
+                raise WavdiffError(f"white must be above 0 and at most {info.maximum} for this picture, got {white:g}")
+            return white / info.maximum
+        if info.bits != 16:
+            return 1.0
+        rows = max(1, (1 << 20) // info.size[1])
+        largest = max(float(self.reader.read(band).colour.max()) for band in bands(info.size, rows))
+        value = round((largest + 1) / 2 * info.maximum)
+        used = next((depth for depth in DEPTHS if value < 2**depth), info.bits)
+        if used == info.bits or value < 1:
+            return 1.0
+        self.messages.append(f"no value is above {value}: taken as {used} bits, white {2**used - 1}; else give --white")
+        return (2**used - 1) / info.maximum
+
+    def _request_within(self, white: float) -> RestorationRequest:
+        """The request in units of the white that was found; where the user names the white, they are so already."""
+        if white == 1 or self.request.white is not None:
+            return self.request
+        sigma, gain = (None if value is None else value / white for value in (self.request.sigma, self.request.gain))
+        return replace(self.request, sigma=sigma, gain=gain, read_noise=self.request.read_noise / white)
 
     def _plain(self, name: str) -> Plain:
         """A plane of the source: "colour", "key", or "alpha" from [0, 1] to [-1, 1]."""
