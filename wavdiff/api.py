@@ -55,6 +55,7 @@ def denoise(
     noise: Literal["auto", "white", "poisson"] = "auto",
     gain: float | None = None,
     read_noise: float = 0.0,
+    declip: bool = True,
     model: str | Path | WaveletCascade = DEFAULT_RESTORATION_MODEL,
     mode: Mode = "mean",
     seed: int = 0,
@@ -70,6 +71,7 @@ def denoise(
         sigma: standard deviation of white noise, [0, 1) units; None: measure the noise of every picture.
         noise: what is measured: "white", "poisson" (noise that grows with brightness), or "auto": whichever there is.
         gain, read_noise: noise that is known to grow: its variance is gain x + read_noise^2 for x in [0, 1].
+        declip: take back what noise that was cut off at black and white does to them.
         model: a cascade, the name of one that ships, or a folder.
         mode: "mean": the estimated posterior mean; "sample": a draw from the posterior.
         seed: of the draw; picture k uses `seed` + k.
@@ -84,7 +86,7 @@ def denoise(
     """
     if sigma is not None:
         check_sigma(sigma)
-    known = {"sigma": sigma, "noise": noise, "gain": gain, "read_noise": read_noise}
+    known = {"sigma": sigma, "noise": noise, "gain": gain, "read_noise": read_noise, "declip": declip}
     draws = {"mode": mode, "seed": seed, "solver": solver, "steps": steps}
     request = RestorationRequest("denoise", colour=colour, **known, **draws)  # type: ignore[arg-type]
     return _restored(image, _model(model), request)

@@ -307,6 +307,7 @@ class FakeRequest:
     gain: float | None = None
     read_noise: float = 0.0
     white: float | None = None
+    declip: bool = True
     factor: int = 2
     mode: str = "mean"
     samples: int = 0

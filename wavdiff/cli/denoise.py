@@ -33,6 +33,9 @@ def denoise(
         typer.Option(help="Value in the file that is white, such as 4095; default its largest, or that of used bits."),
     ] = None,
     read_noise: Annotated[str, typer.Option(help="See --gain: 0.01 or 3/255.")] = "0",
+    declip: Annotated[
+        bool, typer.Option("--declip/--no-declip", help="Take back what noise cut off at black and white does to them.")
+    ] = True,
     sample_posterior: Annotated[
         bool, typer.Option("--sample", help="A draw from the posterior instead of its mean.")
     ] = False,
@@ -45,5 +48,13 @@ def denoise(
     if level is None and add_noise:
         raise WavdiffError("--add-noise needs a level: give --sigma as a number such as 25/255, got auto")
     read = noise_level(read_noise, "--read-noise")
-    own = {"sigma": level, "add_noise": add_noise, "noise": noise, "gain": gain, "read_noise": read, "white": white}
+    own = {
+        "sigma": level,
+        "add_noise": add_noise,
+        "noise": noise,
+        "gain": gain,
+        "read_noise": read,
+        "white": white,
+        "declip": declip,
+    }
     pictures.restore("denoise", "_denoised", sample_posterior, "--sample", own)

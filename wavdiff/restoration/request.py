@@ -24,6 +24,7 @@ class RestorationRequest:
         gain, read_noise: the noise where it is known: its variance is gain x + read_noise^2 for x in [0, 1].
         white: value in the file that counts as 1, for "denoise"; None: the largest that it can hold, or the largest of
             10, 12 or 14 bits where a file of 16 uses no more. The noise is in its units only where it is given.
+        declip: take back, in "denoise", what noise does that was cut off at black and white (see `clipped`).
         factor: 2, 4, ... for "upscale".
         mode: "mean" (the estimated posterior mean) or "sample" (one draw).
         samples: N >= 2: N draws, their mean (the result), and maps of their standard deviation; 0: none.
@@ -44,6 +45,7 @@ class RestorationRequest:
     gain: float | None = None
     read_noise: float = 0.0
     white: float | None = None
+    declip: bool = True
     factor: int = 2
     mode: Literal["mean", "sample"] = "mean"
     samples: int = 0

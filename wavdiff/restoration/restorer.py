@@ -24,8 +24,9 @@ from wavdiff.restoration.channels import (
     writing_luma,
 )
 from wavdiff.restoration.checks import BlockMeans, Fidelity
+from wavdiff.restoration.clipped import is_cut_off, write_unclipped
 from wavdiff.restoration.request import RestorationRequest
-from wavdiff.restoration.tasks import TASKS, Effort, Mode, Plain
+from wavdiff.restoration.tasks import TASKS, Effort, Mode, Noise, Plain
 from wavdiff.restoration.tiled import Progress
 from wavdiff.system.errors import WavdiffError
 
@@ -114,7 +115,18 @@ class Restorer:
         """Restore colour; `draw` counts posterior draws."""
         if self._white < 1:
             write = rescaled_write(write, self._white)
-        self._run(self.noisy, self._known, write, mode, self.request.seed + draw)
+        picture, known, seed = self.noisy, self._known, self.request.seed + draw
+        level = known.cut_off_level if isinstance(known, Noise) and self.request.declip else None
+        if level is None or self.request.add_noise or not is_cut_off(picture.read, picture.size):
+            self._run(picture, known, write, mode, seed)
+            return
+        plane = Plane(self.channels, *self.size, in_memory=self.fits(1 + self.request.samples))
+        try:
+            write_unclipped(
+                lambda inner: self._run(picture, known, inner, mode, seed), picture.read, self.size, plane, level, write
+            )
+        finally:
+            plane.close()
 
     def observer(self) -> BlockMeans | Fidelity | None:
         """What watches the one result of a request: block means of an enlargement, or PSNR where noise was added."""

@@ -73,6 +73,11 @@ class Noise:
     levels: list[float]
     curve: NoiseCurve | None = None
 
+    @property
+    def cut_off_level(self) -> float | None:
+        """Level of white noise, that may have been cut off at black and white; None where there is no such."""
+        return self.levels[0] if self.curve is None and self.levels[0] > 0 and len(set(self.levels)) == 1 else None
+
     def scaled(self, factor: float) -> Noise:
         """The noise of a picture that is multiplied by `factor`."""
         return replace(self, levels=[factor * level for level in self.levels])
