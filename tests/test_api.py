@@ -300,3 +300,32 @@ def test_a_damaged_noise_limit_is_named() -> None:
     for wrong in (0, -1.0, "much"):
         with pytest.raises(WavdiffError, match="noise_max must be a positive number or None"):
             WaveletCascade(**{**{key: value for key, value in settings.items() if key[0] != "_"}, "noise_max": wrong})
+
+
+@pytest.mark.parametrize("sigma", [0.1, np.float32(0.1), np.array(0.1), torch.tensor(0.1), torch.tensor([0.1])])
+def test_any_number_is_a_level(sigma: Any) -> None:
+    cascade, picture = wavdiff.load("photos"), torch.zeros(1, 8, 8)
+    assert torch.allclose(wavdiff.denoise(picture, sigma, model=cascade), wavdiff.denoise(picture, 0.1, model=cascade))
+    with torch.no_grad():
+        small, same = (wavdiff.upscale(picture, factor, model=cascade) for factor in (2, np.int64(2)))
+    assert torch.equal(small, same) and torch.equal(small, wavdiff.upscale(picture, 2.0, model=cascade))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, m: wavdiff.denoise(x, 0.1, model=m, mode="smaple"), "mode must be mean or sample, got 'smaple'"),
+        (lambda x, m: wavdiff.denoise(x, np.array([0.1, 0.2]), model=m), "sigma must be one number"),
+        (lambda x, m: wavdiff.denoise(x, "0.1", model=m), "sigma must be one number, got '0.1'"),
+        (lambda x, m: wavdiff.denoise(x, 0.1, model=m, seed=1.5), "seed must be a whole number, got 1.5"),
+        (lambda x, m: wavdiff.denoise(x, model=m, gain="a"), "gain must be one number, got 'a'"),
+        (lambda x, m: wavdiff.upscale(x, 2.5, model=m), "factor must be a whole number, got 2.5"),
+        (lambda x, m: wavdiff.upscale(x, "2", model=m), "factor must be one number, got '2'"),
+        (lambda x, m: wavdiff.sample(m, n=1, seed=-1), "seed must be at least 0, got -1"),
+        (lambda x, m: wavdiff.sample(m, n=1.5), "n must be a whole number, got 1.5"),
+    ],
+)
+def test_what_is_no_such_number_is_one_line(call: Any, message: str) -> None:
+    with pytest.raises(WavdiffError) as caught:
+        call(torch.zeros(1, 8, 8), wavdiff.load("photos"))
+    assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -1,10 +1,10 @@
 """The four verbs as functions on pictures: batches of any number, gray or RGB, any size, any kind.
 
 `sample` draws tensors in [-1, 1], (N, C, H, W). `denoise` and `upscale` take Pillow images, NumPy arrays or tensors
-and give the same kind back (see `images.in_memory`); around pictures they see their mirror images, not the zeros that
-networks saw in training, unless a picture has the size of the training images and the model knows their border. A gray
-cascade treats the three channels of an RGB picture alike and apart; an RGB cascade sees a gray picture as three equal
-channels and its answer is gray. `sigma` is in [0, 1] units.
+and give the same kind back (see `images.in_memory`; nothing is differentiated through them); around pictures they see
+their mirror images, not the zeros that networks saw in training, unless a picture has the size of the training images
+and the model knows their border. A gray cascade treats the three channels of an RGB picture alike and apart; an RGB
+cascade sees a gray picture as three equal channels and its answer is gray. `sigma` is in [0, 1] units.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.restorer import Restorer
 from wavdiff.restoration.tasks import Mode
 from wavdiff.system.errors import WavdiffError
-from wavdiff.system.messages import check_sigma
+from wavdiff.system.messages import check_sigma, whole_number
 
 
 def load(model: str | Path = "faces", device: str | torch.device = "cpu") -> WaveletCascade:
@@ -39,8 +39,10 @@ def load(model: str | Path = "faces", device: str | torch.device = "cpu") -> Wav
 
 def sample(cascade: WaveletCascade, n: int = 1, seed: int = 0, **settings: Any) -> Tensor:
     """Draw `n` new images, (n, C, H, W) in [-1, 1]; image k depends on `seed` + k only. Settings: see `sample_walk`."""
-    if n < 1:
-        raise WavdiffError(f"n must be at least 1, got {n}")
+    n, seed = whole_number(n, "n"), whole_number(seed, "seed")
+    for name, value, least in (("n", n, 1), ("seed", seed, 0)):
+        if value < least:
+            raise WavdiffError(f"{name} must be at least {least}, got {value}")
     return sample_walk(cascade, range(seed, seed + n), **settings)[-1].clamp(-1, 1)
 
 
@@ -85,7 +87,7 @@ def denoise(
         WavdiffError: sigma out of range, or something that is no picture.
     """
     if sigma is not None:
-        check_sigma(sigma)
+        sigma = check_sigma(sigma)
     known = {"sigma": sigma, "noise": noise, "gain": gain, "read_noise": read_noise, "declip": declip}
     draws = {"mode": mode, "seed": seed, "solver": solver, "steps": steps}
     request = RestorationRequest("denoise", colour=colour, **known, **draws)  # type: ignore[arg-type]

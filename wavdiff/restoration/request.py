@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from wavdiff.system.errors import WavdiffError
-from wavdiff.system.messages import shown
+from wavdiff.system.messages import real_number, shown, whole_number
 
+REAL = ("sigma", "gain", "read_noise", "white", "interval")
+WHOLE = ("factor", "samples", "seed", "steps")
 DENOISED_OCTAVES = 3
 """Octaves for which `denoise --samples` writes maps; `upscale --samples` writes those that it adds."""
 
@@ -58,6 +60,13 @@ class RestorationRequest:
     colour: Literal["channels", "luma"] = "channels"
 
     def __post_init__(self) -> None:
+        # Python's own numbers, whatever they were: NumPy's integers would key other noise.
+        for names, number in ((REAL, real_number), (WHOLE, whole_number)):
+            for name in names:
+                if getattr(self, name) is not None:
+                    object.__setattr__(self, name, number(getattr(self, name), name))
+        if self.mode not in ("mean", "sample"):
+            raise WavdiffError(f"mode must be mean or sample, got {shown(self.mode)}")
         if self.samples < 0 or self.samples == 1:
             raise WavdiffError(f"samples must be 0 (none) or at least 2, got {self.samples}")
         if self.interval is not None and not (0 < self.interval < 1 and self.samples):
@@ -66,7 +75,6 @@ class RestorationRequest:
             raise WavdiffError(f"colour must be channels or luma, got {self.colour!r}")
         if self.seed < 0:
             raise WavdiffError(f"seed must be at least 0, got {self.seed}")
-        object.__setattr__(self, "seed", int(self.seed))  # NumPy's integers would key other noise
         self._check_noise()
         if self.add_noise and self.samples:
             raise WavdiffError("add_noise measures one result; give it without samples")

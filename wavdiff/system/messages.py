@@ -1,18 +1,48 @@
-"""Values and texts as messages show them, and the check of a noise level."""
+"""Values and texts as messages show them, and the checks of numbers that users give."""
 
 from __future__ import annotations
 
 import reprlib
+from typing import Any
 
 from wavdiff.system.errors import WavdiffError
 
 
-def check_sigma(sigma: float, name: str = "sigma") -> float:
+def real_number(value: Any, name: str) -> float:
+    """A number, or a tensor or array of one, as Python's float.
+
+    Raises:
+        WavdiffError: it is none.
+    """
+    try:
+        if isinstance(value, str | bytes | bool):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise WavdiffError(f"{name} must be one number, got {shown(value)}") from None
+
+
+def whole_number(value: Any, name: str) -> int:
+    """A whole number, also as 2.0 or a tensor or array of one, as Python's int.
+
+    Raises:
+        WavdiffError: it is none.
+    """
+    if type(value) is int:
+        return value
+    number = real_number(value, name)
+    if not number.is_integer():
+        raise WavdiffError(f"{name} must be a whole number, got {shown(value)}")
+    return int(value)
+
+
+def check_sigma(sigma: Any, name: str = "sigma") -> float:
     """`sigma` if it is a noise level in [0, 1] units.
 
     Raises:
-        WavdiffError: negative, not finite, or 1 and more, with a hint at the 0..255 convention.
+        WavdiffError: no number, negative, not finite, or 1 and more, with a hint at the 0..255 convention.
     """
+    sigma = real_number(sigma, name)
     if not 0 <= sigma < 1:
         hint = f"; did you mean {sigma:g}/255 = {sigma / 255:.3f}?" if 1 <= sigma <= 255 else ""
         raise WavdiffError(f"{name} is a standard deviation in [0, 1) of the image's range, got {sigma:g}{hint}")
