@@ -21,7 +21,10 @@ from wavdiff.restoration.octave_noise import flat_windows
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.system.errors import WavdiffError
 
-PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
+PHOTOGRAPHS = (
+    "coffee",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("astronaut", "chelsea", "rocket")),
+)
 
 
 def photograph(name: str) -> Tensor:
@@ -95,6 +98,7 @@ def test_the_transform_makes_noise_white_and_its_inverse_is_unbiased(gain: float
         assert float((back.mean() + 1) / 2) == pytest.approx(value, rel=0.003, abs=0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gain", "read", "better"), [(1 / 30, 0.0, 0.2), (0.004, 4 / 255, 0.3)])
 def test_denoising_gains_from_the_curve(gain: float, read: float, better: float) -> None:
     clean = photograph("chelsea")[:, 54:246, 129:321]
@@ -106,6 +110,7 @@ def test_denoising_gains_from_the_curve(gain: float, read: float, better: float)
     assert found > white + better and told > white + better and abs(found - told) < 0.4
 
 
+@pytest.mark.slow
 def test_the_command_says_it_and_draws_along_the_curve(tmp_path: Path, cli: Callable[..., Any]) -> None:
     noisy = eight_bits(camera(photograph("coffee")[:, 100:228, 200:328], 0.01, 0.0))
     file = tmp_path / "noisy.png"

@@ -49,7 +49,14 @@ def test_the_mean_of_what_is_left_is_inverted(sigma: float) -> None:
     )
 
 
-@pytest.mark.parametrize(("level", "gain", "lost"), [(15, 0.2, 0.3), (25, 0.5, 0.5), (50, 1.2, 0.9)])
+@pytest.mark.parametrize(
+    ("level", "gain", "lost"),
+    [
+        pytest.param(15, 0.2, 0.3, marks=pytest.mark.slow),
+        (25, 0.5, 0.5),
+        pytest.param(50, 1.2, 0.9, marks=pytest.mark.slow),
+    ],
+)
 def test_cut_off_noise_costs_little(level: float, gain: float, lost: float) -> None:
     cascade, clean = wavdiff.load("photos"), photograph("coffee")
     noisy = clean + noise(clean, level / 255)
@@ -64,6 +71,7 @@ def test_cut_off_noise_costs_little(level: float, gain: float, lost: float) -> N
     assert float(drawn.clamp(-1, 1)[black].mean()) < float(left[black].mean())
 
 
+@pytest.mark.slow
 def test_noise_that_was_not_cut_off_is_left_alone() -> None:
     cascade, clean = wavdiff.load("photos"), photograph("coffee")
     noisy = clean + noise(clean, 0.1)
@@ -71,6 +79,7 @@ def test_noise_that_was_not_cut_off_is_left_alone() -> None:
     assert torch.equal(wavdiff.denoise(noisy, 0.1, **settings), wavdiff.denoise(noisy, 0.1, declip=False, **settings))
 
 
+@pytest.mark.slow
 def test_the_quiet_shadows_of_a_camera_are_not_crushed() -> None:
     cascade, clean = wavdiff.load("photos"), photograph("coffee")
     clean = clean.clamp(min=-0.95)
@@ -102,6 +111,7 @@ def test_the_correction_does_not_depend_on_tiles() -> None:
     assert torch.equal(*results)
 
 
+@pytest.mark.slow
 def test_the_command_takes_it_back_or_leaves_it(tmp_path: Path, cli: Callable[..., Any]) -> None:
     clean = photograph("coffee", 96)
     noisy = ((in_a_file(clean + noise(clean, 0.2)) + 1) * 127.5).round().byte()

@@ -31,7 +31,9 @@ def rms(x: Tensor) -> float:
 
 
 @pytest.mark.isa
-@pytest.mark.parametrize("model", ["photos", "faces", "fashion"])
+@pytest.mark.parametrize(
+    "model", ["photos", *(pytest.param(name, marks=pytest.mark.slow) for name in ("faces", "fashion"))]
+)
 def test_no_level_makes_a_picture_worse(model: str) -> None:
     cascade = wavdiff.load(model)
     clean = photograph(cascade)
