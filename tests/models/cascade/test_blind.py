@@ -36,7 +36,7 @@ from wavdiff.models.cascade.solving import start_level
 from wavdiff.models.cascade.verbs import stretch
 from wavdiff.models.cascade.walk import mean_at_top
 from wavdiff.restoration.request import RestorationRequest
-from wavdiff.restoration.tasks import Denoise, Effort, Plain, Upscale, is_local, knows_border
+from wavdiff.restoration.tasks import Denoise, Effort, Noise, Plain, Upscale, is_local, knows_border
 
 pytestmark = pytest.mark.isa
 SCHEDULES = (Schedule(steps=3, solver="sde-dpm", sigma_max=10.0), Schedule(steps=4, solver="sde-dpm", sigma_max=10.0))
@@ -372,7 +372,7 @@ def test_only_pictures_as_in_training_are_done_in_one_piece() -> None:
     parts: list[Tensor] = []
     given = Plain(lambda where: where.of(image), (32, 32), 1)
     task = Denoise(seeing, RestorationRequest("denoise"))
-    task.run(given, [0.2] * 3, lambda where, values: parts.append(values), Effort())
+    task.run(given, Noise([0.2] * 3), lambda where, values: parts.append(values), Effort())
     assert torch.allclose(parts[0][None], seeing.denoise(image[None], torch.tensor([0.2])).mean, atol=1e-5)
     parts.clear()
     small = avg_pool2d(image, 4)
