@@ -14,6 +14,8 @@ import skimage.data
 import torch
 
 import wavdiff
+from wavdiff.evaluation.metrics.fidelity import psnr
+from wavdiff.evaluation.photographs.reading import central
 
 PICTURES = ("astronaut", "coffee", "chelsea", "rocket")
 LEVELS = (15, 25, 50, 100)
@@ -30,9 +32,7 @@ def main() -> None:
     for level in LEVELS:
         sums = [0.0] * 4
         for name in PICTURES:
-            values = torch.from_numpy(getattr(skimage.data, name)())
-            top, left = ((side - size) // 2 for side in values.shape[:2])
-            clean = values[top : top + size, left : left + size].permute(2, 0, 1) / 127.5 - 1
+            clean = central(torch.from_numpy(getattr(skimage.data, name)()).permute(2, 0, 1), size) / 127.5 - 1
             noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
             noisy, sigma = clean + 2 * level / 255 * noise, level / 255
             cut = ((noisy.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
@@ -43,7 +43,7 @@ def main() -> None:
                 wavdiff.denoise(cut, noise="white", model=model),
             )
             for place, result in enumerate(results):
-                sums[place] += float(-10 * ((result.clamp(-1, 1) - clean) / 2).square().mean().log10())
+                sums[place] += float(psnr(result[None], clean[None]))
         print(f"| {level} | " + " | ".join(f"{total / len(PICTURES):.2f}" for total in sums) + " |", flush=True)
 
 

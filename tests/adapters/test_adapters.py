@@ -131,6 +131,15 @@ def test_every_picture_has_its_own_level(denoiser: CascadeDenoiser) -> None:
     assert quality(together[1:2], clean) > quality(denoiser(x[1:2], 0.05), clean) + 1
 
 
+def test_a_prior_is_the_denoiser_alone_also_of_pictures_that_are_cut_off(
+    denoiser: CascadeDenoiser, cascade: WaveletCascade
+) -> None:
+    x = noisy(picture(32, 32), 0.5).clamp(0, 1)
+    plain, taken_back = ((api.denoise(2 * x - 1, 0.5, model=cascade, declip=d) + 1) / 2 for d in (False, True))
+    assert not torch.allclose(plain, taken_back, atol=1e-3)
+    assert torch.allclose(denoiser(x, 0.5), plain, atol=1e-6)
+
+
 def test_forms_of_sigma() -> None:
     batch = [0.1, 0.2]
     assert noise_levels(0.1, 2) == noise_levels([0.1], 2) == noise_levels(torch.tensor(0.1, dtype=torch.float64), 2)

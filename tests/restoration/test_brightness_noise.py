@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import skimage.data
 import torch
 from PIL import Image
+from test_noise_level import eight_bits, photograph
 from torch import Tensor
 
 import wavdiff
@@ -25,15 +25,6 @@ PHOTOGRAPHS = (
     "coffee",
     *(pytest.param(name, marks=pytest.mark.slow) for name in ("astronaut", "chelsea", "rocket")),
 )
-
-
-def photograph(name: str) -> Tensor:
-    """(3, H, W) in [0, 1]."""
-    return torch.from_numpy(getattr(skimage.data, name)()).permute(2, 0, 1) / 255
-
-
-def eight_bits(picture: Tensor) -> Tensor:
-    return (picture * 255).round().clamp(0, 255) / 255
 
 
 def generator() -> torch.Generator:

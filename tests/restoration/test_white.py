@@ -51,6 +51,15 @@ def test_levels_are_of_the_file_or_of_the_white_that_is_given(tmp_path: Path, cl
     assert np.abs(results[0] - results[1]).max() <= 1
 
 
+@pytest.mark.parametrize("options", [("--sigma", "0.1"), ("--gain", "0.1"), ("--gain", "0.001", "--read-noise", "0.1")])
+def test_a_level_above_the_used_range_says_how_to_give_it(
+    options: tuple[str, ...], tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    file, _ = written(tmp_path, 4095)
+    done = cli("denoise", file, *options, "--out", tmp_path / "clean.tif")
+    assert done.code == 1 and "0.1 is of what the file can hold" in done.err and "--white" in done.err
+
+
 @pytest.mark.parametrize("white", ["0", "-1", "70000", "nan"])
 def test_a_white_that_the_file_cannot_hold_is_refused(white: str, tmp_path: Path, cli: Callable[..., Any]) -> None:
     file, _ = written(tmp_path, 4095)

@@ -97,9 +97,10 @@ def tiles(size: tuple[int, int], most: int) -> Iterator[Rectangle]:
             )
 
 
-def bands(size: tuple[int, int], rows: int) -> Iterator[Rectangle]:
-    """Bands of rows that cover (height, width), from top to bottom."""
+def bands(size: tuple[int, int], rows: int | None = None) -> Iterator[Rectangle]:
+    """Bands of rows that cover (height, width), from top to bottom; None: of about a million pixels each."""
     height, width = size
+    rows = rows or max(1, (1 << 20) // width)
     for top in range(0, height, rows):
         yield Rectangle(top, min(top + rows, height), 0, width)
 

@@ -60,23 +60,21 @@ def write_unclipped(
     """
     run(plane.write)
     sigma = level / 2
-    rows = max(1, (1 << 20) // size[1])
-    shares = [
-        torch.zeros(3, CLASSES, dtype=torch.float64) for _ in range(2)
-    ]  # pixels, expected, observed; black, white
-    for band in bands(size, rows):
+    # Of black and of white: pixels, and values expected and observed there.
+    shares = [torch.zeros(3, CLASSES, dtype=torch.float64) for _ in range(2)]
+    for band in bands(size):
         estimate, seen = (plane.read(band) + 1) / 2, (noisy(band) + 1) / 2
         for end, share in enumerate(shares):
             _count(share, 1 - estimate if end else estimate, 1 - seen if end else seen, sigma)
     weights = [_agreement(share) for share in shares]
-    for band in bands(size, rows):
+    for band in bands(size):
         write(band, _corrected(plane.read(band), sigma, weights))
 
 
 def is_cut_off(noisy: Read, size: tuple[int, int]) -> bool:
     """Whether more than a few values of a picture sit at the ends of the range, and none lies beyond."""
-    rows, count = max(1, (1 << 20) // size[1]), 0
-    for band in bands(size, rows):
+    count = 0
+    for band in bands(size):
         beyond = noisy(band).abs() - 1
         if bool((beyond > AT_THE_END).any()):
             return False

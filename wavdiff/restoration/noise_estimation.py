@@ -42,6 +42,7 @@ NOTHING = 0.5 / 255
 TOLERANCE = 0.15
 """Relative difference between octaves or channels that still counts as equal, beside the error bars."""
 MOST_RAISED = 1.5
+"""Level of a JPEG's second octave, over that of its first, that is believed to be noise."""
 CUT_OFF = "cannot be measured: nearly all values lie at black or at white; give sigma"
 
 
@@ -101,7 +102,6 @@ def estimate_noise_of(picture: Tensor, **settings: object) -> NoiseEstimate:
     return estimate_noise(lambda where: where.of(picture), (height, width), channels, **settings)  # type: ignore[arg-type]
 
 
-@torch.no_grad()
 def estimate_noise(
     read: Read,
     size: tuple[int, int],
@@ -123,7 +123,17 @@ def estimate_noise(
         raise WavdiffError(
             f"noise is estimated in at least 1 octave of a picture with pixels, got {octaves} and {size}"
         )
-    windows = flat_windows(read, size, 2 ** (octaves + 1))
+    return estimate_in_windows(windows_of(read, size, octaves), channels, octaves, compressed)
+
+
+def windows_of(read: Read, size: tuple[int, int], octaves: int) -> Tensor | None:
+    """Windows (N, C, h, w) in which so many octaves are measured; None where the picture is too small."""
+    return flat_windows(read, size, 2 ** (octaves + 1))
+
+
+@torch.no_grad()
+def estimate_in_windows(windows: Tensor | None, channels: int, octaves: int, compressed: bool) -> NoiseEstimate:
+    """`estimate_noise`, in the windows of a picture."""
     if windows is None:
         return NoiseEstimate(0.0, (0.0,) * octaves, ((0.0,) * channels,) * octaves, (0.0,) * octaves, True, ())
     measured = measure_octaves(windows, octaves)

@@ -11,6 +11,7 @@ from wavdiff.system.messages import real_number, shown, whole_number
 
 REAL = ("sigma", "gain", "read_noise", "white", "interval")
 WHOLE = ("factor", "samples", "seed", "steps")
+"""What must be a number, and a whole one."""
 DENOISED_OCTAVES = 3
 """Octaves for which `denoise --samples` writes maps; `upscale --samples` writes those that it adds."""
 

@@ -75,6 +75,8 @@ class Restorer:
         self._walks = max(request.samples, 1) + int(info.has_key) + int(self._enlarges_alpha)
         self._walked = 0
         self._known: Any = None
+        self._cut_off: float | None = None
+        """Level of the noise where it was cut off at black and white, and that is to be taken back."""
 
     def prepare(self) -> None:
         """Make the planes beside colour, and study the picture."""
@@ -82,7 +84,11 @@ class Restorer:
             self.alpha = self._side_plane("alpha", "")
         if self.reader.info.has_key:
             self.key = self._side_plane("key", "black ink: ")
-        self._known = self.task.study(self.noisy, "", self.messages)
+        picture = self.noisy
+        self._known = self.task.study(picture, "", self.messages)
+        if isinstance(self._known, Noise) and self.request.declip and not self.request.add_noise:
+            level = self._known.cut_off_level
+            self._cut_off = level if level is not None and is_cut_off(picture.read, picture.size) else None
 
     def close(self) -> None:
         """Give the planes beside colour back."""
@@ -116,8 +122,8 @@ class Restorer:
         if self._white < 1:
             write = rescaled_write(write, self._white)
         picture, known, seed = self.noisy, self._known, self.request.seed + draw
-        level = known.cut_off_level if isinstance(known, Noise) and self.request.declip else None
-        if level is None or self.request.add_noise or not is_cut_off(picture.read, picture.size):
+        level = self._cut_off
+        if level is None:
             self._run(picture, known, write, mode, seed)
             return
         plane = Plane(self.channels, *self.size, in_memory=self.fits(1 + self.request.samples))
@@ -151,8 +157,7 @@ class Restorer:
             return white / info.maximum
         if info.bits != 16:
             return 1.0
-        rows = max(1, (1 << 20) // info.size[1])
-        largest = max(float(self.reader.read(band).colour.max()) for band in bands(info.size, rows))
+        largest = max(float(self.reader.read(band).colour.max()) for band in bands(info.size))
         value = round((largest + 1) / 2 * info.maximum)
         used = next((depth for depth in DEPTHS if value < 2**depth), info.bits)
         if used == info.bits or value < 1:
@@ -164,8 +169,16 @@ class Restorer:
         """The request in units of the white that was found; where the user names the white, they are so already."""
         if white == 1 or self.request.white is not None:
             return self.request
-        sigma, gain = (None if value is None else value / white for value in (self.request.sigma, self.request.gain))
-        return replace(self.request, sigma=sigma, gain=gain, read_noise=self.request.read_noise / white)
+        given = ((name, getattr(self.request, name)) for name in ("sigma", "gain", "read_noise"))
+        scaled: dict[str, Any] = {}
+        for name, value in given:
+            if value is not None and value >= white:
+                raise WavdiffError(
+                    f"{name} {value:g} is of what the file can hold, of which this picture uses only {white:.3g}; "
+                    "give it in the picture's own range, with --white"
+                )
+            scaled[name] = value if value is None else value / white
+        return replace(self.request, **scaled)
 
     def _plain(self, name: str) -> Plain:
         """A plane of the source: "colour", "key", or "alpha" from [0, 1] to [-1, 1]."""

@@ -47,7 +47,7 @@ class Plain:
 
     def hand_over(self, write: Write) -> None:
         """Give the picture to `write`, band of rows by band of rows."""
-        for band in bands(self.size, max(1, (1 << 20) // self.size[1])):
+        for band in bands(self.size):
             write(band, self.read(band))
 
 
@@ -104,11 +104,11 @@ class Task(Protocol):
 
 
 class Denoise:
-    """Remove white noise; see `Task`.
+    """Remove noise; see `Task`.
 
     Args:
         cascade: the model.
-        request: sigma, solver and steps of draws.
+        request: what is known of the noise, solver and steps of draws.
     """
 
     factor = 1
@@ -121,18 +121,20 @@ class Denoise:
 
     def study(self, picture: Plain, name: str, messages: list[str]) -> Noise:
         """The noise, given or measured."""
-        scales = self.cascade.levels + 1
-        curve = self._curve(picture, name)
+        from wavdiff.restoration.noise_estimation import CUT_OFF, estimate_in_windows, windows_of
+
+        scales, octaves = self.cascade.levels + 1, max(self.cascade.levels, 1) + 1
+        windows = None
+        if self.sigma is None and self.request.gain is None:
+            windows = windows_of(picture.read, picture.size, octaves)
+        curve = self._curve(windows, picture.compressed, name)
         if curve is not None:
             levels = [2 * curve.sigma] * scales
             messages.append(f"{name}{curve.report()}")
         elif self.sigma is not None:
             levels = [2 * self.sigma] * scales
         else:
-            from wavdiff.restoration.noise_estimation import CUT_OFF, estimate_noise
-
-            octaves = max(self.cascade.levels, 1) + 1
-            estimate = estimate_noise(picture.read, picture.size, picture.channels, octaves, picture.compressed)
+            estimate = estimate_in_windows(windows, picture.channels, octaves, picture.compressed)
             if estimate.cut_off and not name:
                 raise WavdiffError(f"the noise {CUT_OFF}")
             messages += [f"{name}{line}" for line in estimate.report().splitlines()]
@@ -143,18 +145,16 @@ class Denoise:
         check_noise(self.cascade, max(levels) / 2, given=self.sigma is not None)
         return Noise(levels, curve)
 
-    def _curve(self, picture: Plain, name: str) -> NoiseCurve | None:
-        """How the noise grows with brightness, where it does."""
+    def _curve(self, windows: Tensor | None, compressed: bool, name: str) -> NoiseCurve | None:
+        """How the noise of a picture grows with brightness, where it does."""
         from wavdiff.restoration.brightness_noise import NoiseCurve, measure_curve
-        from wavdiff.restoration.octave_noise import flat_windows
 
         request = self.request
         if request.gain is not None:
             return NoiseCurve(request.gain, request.read_noise)
         needed = request.noise == "poisson"
-        if self.sigma is not None or request.noise == "white" or request.colour == "luma":
+        if request.noise == "white" or request.colour == "luma" or (compressed and not needed):
             return None
-        windows = None if picture.compressed and not needed else flat_windows(picture.read, picture.size, 32)
         curve = None if windows is None else measure_curve(windows, needed=needed)
         if curve is None and needed and not name:
             raise WavdiffError("no noise that grows with brightness was found in this picture; give its gain")

@@ -74,9 +74,7 @@ class EDMDenoiser(nn.Module):
         if coarse is None or coarse_level is None:
             mean, corrected = self._evaluate(noisy, asked, coarse)[0]
             return Denoised(shortened(mean, noisy, share), corrected)
-        least = torch.where(coarse_level > 0, self.least, 0.0)
-        coarse_asked, coarse_share = short_step(coarse_level, least)
-        coarse_share = torch.where(coarse_level > 0, coarse_share, 1.0)  # 0 / 0: an exact one
+        coarse_asked, coarse_share = self._coarse_step(coarse_level)
         answer = self._evaluate(noisy, asked, Coarse(coarse.estimate, coarse.observed, coarse_asked))[0]
         assert answer.coarse is not None
         corrected = shortened(answer.coarse, coarse.estimate, coarse_share)
@@ -114,11 +112,9 @@ class EDMDenoiser(nn.Module):
             dtype: of the convolutions.
         """
         network: Any = self.network
-        given = torch.tensor([level, coarse_level], dtype=torch.float64)
-        least = least_known(self.least, self.std, given[1:], given[:1])
-        asked, shares = short_step(given, torch.cat([least, torch.where(given[1:] > 0, self.least, 0.0)]))
-        share, coarse_share = float(shares[0]), float(shares[1]) if coarse_level > 0 else 0.0
-        u, c = (float(value) / self.std for value in asked)
+        given, beside = (torch.tensor(value, dtype=torch.float64) for value in (level, coarse_level))
+        steps = short_step(given, least_known(self.least, self.std, beside, given)), self._coarse_step(beside)
+        (u, share), (c, coarse_share) = ((float(asked) / self.std, float(share)) for asked, share in steps)
         c_skip, c_out, c_in = (float(value) for value in preconditioning(torch.tensor(u, dtype=torch.float64)))
         if self.coarse_std is None:
             channels = network.config["in_channels"]
@@ -147,6 +143,11 @@ class EDMDenoiser(nn.Module):
         )
         skip = 1 - share + share * c_skip
         return FoldedDenoiser(folded, skip=skip, inputs=("noisy", "coarse", "residual"), corrects=coarse_level > 0)
+
+    def _coarse_step(self, level: Tensor) -> tuple[Tensor, Tensor]:
+        """`short_step` for the noise levels of coarse images; all of the step where they are exact."""
+        asked, share = short_step(level, torch.where(level > 0, self.least, 0.0))
+        return asked, torch.where(level > 0, share, 1.0)  # there 0 / 0
 
     def _coarse_level(self, level: Tensor, coarse: Coarse) -> Tensor:
         """Noise levels of the coarse image as observed, in units of the details' rms."""
