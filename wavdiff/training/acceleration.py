@@ -41,6 +41,7 @@ def open_accelerator(training: TrainingConfig, bf16_is_safe: bool) -> Accelerato
         )
     if accelerator.device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 where the device has it
+        torch.backends.cudnn.benchmark = True  # batches have one size: what is fastest for it is found once
     shares = training.accumulation * accelerator.num_processes
     if training.batch_size % shares:
         raise WavdiffError(

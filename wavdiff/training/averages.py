@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
@@ -65,12 +66,13 @@ class Averages:
 
     @contextmanager
     def applied(self, model: Any) -> Iterator[Any]:
-        """The model with averaged weights, in evaluation mode."""
+        """The model with averaged weights, in evaluation mode, and uncompiled: its images have other sizes there."""
         for part, average in self.of_part.items():
             average.store(self._tensors[part])
             average.copy_to(self._tensors[part])
         try:
-            yield model.eval()
+            with torch.compiler.set_stance("force_eager"):
+                yield model.eval()
         finally:
             for part, average in self.of_part.items():
                 average.restore(self._tensors[part])

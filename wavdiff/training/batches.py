@@ -102,6 +102,7 @@ def training_batches(
         examples,
         batch_sampler=MicroBatchSampler(order, training.accumulation, rank, processes),
         num_workers=config.data.workers,
+        pin_memory=torch.cuda.is_available(),  # so that a batch travels to the GPU beside its work
         persistent_workers=False,
         worker_init_fn=_leave_signals_to_the_parent,
         # Else a loader that starts draws from the chance of the step it starts at, and dropout there would differ.

@@ -31,6 +31,12 @@ def _licence(about_the_data: str) -> str:
     return "other" if any(word in about_the_data for word in words) else "mit"
 
 
+def _machine() -> str:
+    """What the training ran on."""
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    return f"{gpu}{torch.get_num_threads()} CPU thread(s), {platform.machine()}"
+
+
 def model_card(
     family: Family[Any, Any], model: Any, train: Images, heldout: ImageSource, state: dict[str, Any], run: Path
 ) -> str:
@@ -73,7 +79,7 @@ license: {_licence(train.credit + config.data.note)}
 {f"; {cost} for one pass of all networks" if cost else ""}.
 - **Training:** optimiser steps by scale: {steps}; batch {config.training.batch_size}; \
 {state["images_seen"]:,} images seen; {state["seconds"] / 60:.1f} minutes in training steps, \
-{torch.get_num_threads()} CPU thread(s), {platform.machine()}.{init}
+{_machine()}.{init}
 - **Versions:** Python {platform.python_version()}, {versions}.
 - **sha256 of the weights** ({config.training.save_dtype}, safetensors serialisation of the sorted tensors): \
 `{weights_digest(model, getattr(torch, config.training.save_dtype))}`

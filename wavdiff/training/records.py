@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from wavdiff.models.heldout_names import flat_numbers
 from wavdiff.system.atomic import written_whole
 
@@ -29,10 +27,10 @@ def level_class(level: float) -> int:
     return bisect_right(LEVEL_EDGES, level)
 
 
-def class_sums(levels: Tensor | None, losses: Tensor) -> list[float]:
+def class_sums(levels: list[float] | None, losses: list[float]) -> list[float]:
     """Sums of the losses, then counts, by class of noise level; (B,) each. Without levels all are 0."""
     sums, counts = [0.0] * len(LEVEL_NAMES), [0.0] * len(LEVEL_NAMES)
-    for level, loss in zip([] if levels is None else levels.tolist(), losses.tolist(), strict=levels is not None):
+    for level, loss in zip(levels or [], losses, strict=levels is not None):
         place = level_class(level)
         sums[place] += loss
         counts[place] += 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -129,9 +130,8 @@ class Learner:
             with self.accelerator.accumulate(self.prepared):
                 losses = self.prepared(batch)
                 self.accelerator.backward(torch.stack(list(losses.values())).sum())
-                if not all(bool(loss.isfinite()) for loss in losses.values()):
+                if not self._add(outcome):
                     images += self._named(batch)
-                self._add(outcome)
                 if self.accelerator.sync_gradients:
                     self._finish(outcome, ask())
                 self.prepared_optimizer.step()
@@ -148,21 +148,33 @@ class Learner:
             group["lr"] = rates[part]
         return rates
 
-    def _add(self, outcome: StepOutcome) -> None:
-        """Add the losses of a micro-batch."""
-        for part, loss in self.objective.last.items():
-            outcome.loss[part] += float(loss.scalar.detach()) / self.training.accumulation
-            groups = None if loss.groups is None else loss.groups.float().cpu()
-            sums = class_sums(groups, loss.examples.float().cpu())
+    def _add(self, outcome: StepOutcome) -> bool:
+        """Add the losses of a micro-batch; whether all are finite."""
+        losses = self.objective.last
+        none = torch.empty(0)
+        fields = [
+            (loss.scalar, loss.examples, none if loss.groups is None else loss.groups) for loss in losses.values()
+        ]
+        numbers = iter(_fetched([tensor for row in fields for tensor in row]))
+        finite = True
+        for part, loss in losses.items():
+            (scalar,), examples, groups = next(numbers), next(numbers), next(numbers)
+            outcome.loss[part] += scalar / self.training.accumulation
+            finite = finite and math.isfinite(scalar)
+            sums = class_sums(None if loss.groups is None else groups, examples)
             outcome.classes[part] = [
                 a + b for a, b in zip(outcome.classes.get(part, [0.0] * len(sums)), sums, strict=True)
             ]
+        return finite
 
     def _finish(self, outcome: StepOutcome, code: int) -> None:
         """Clip, agree with the other processes, and take gradients that are not finite out."""
-        for part in outcome.loss:  # apart, so that one part's spike does not shorten another's step
-            norm = self.accelerator.clip_grad_norm_(self.family.parts[part].parameters(), self.training.gradient_clip)
-            outcome.gradient_norm[part] = float(norm)
+        norms = [  # apart, so that one part's spike does not shorten another's step
+            self.accelerator.clip_grad_norm_(self.family.parts[part].parameters(), self.training.gradient_clip)
+            for part in outcome.loss
+        ]
+        for part, (norm,) in zip(outcome.loss, _fetched(norms), strict=True):
+            outcome.gradient_norm[part] = norm
         outcome.code = code
         if self.accelerator.num_processes > 1:
             _agree(outcome, self.accelerator.num_processes)
@@ -209,6 +221,15 @@ def complaint(outcome: StepOutcome, state: RunState, learning_rate: float) -> st
     )
 
 
+def _fetched(tensors: Sequence[Any]) -> list[list[float]]:
+    """The numbers of some tensors, all at once: whenever the program waits for a GPU, the GPU then waits for it."""
+    flat = [tensor.detach().float().flatten() for tensor in tensors]
+    place = next(tensor.device for tensor in flat if tensor.numel())
+    numbers = torch.cat([tensor.to(place) for tensor in flat]).tolist()
+    ends = list(itertools.accumulate(len(tensor) for tensor in flat))
+    return [numbers[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
 def _step_seed(seed: int, step: int, rank: int) -> int:
     return (seed * 1_000_003 + step * 8191 + rank) % 2**31  # dropout only; examples carry their own seeds
 
@@ -216,4 +237,5 @@ def _step_seed(seed: int, step: int, rank: int) -> int:
 def _to(value: Any, device: torch.device) -> Any:
     if not isinstance(value, Tensor):
         return value
-    return value.to(device, memory_format=torch.channels_last) if value.ndim == 4 else value.to(device)
+    layout = torch.channels_last if value.ndim == 4 else torch.preserve_format
+    return value.to(device, non_blocking=True).to(memory_format=layout)  # pinned where there is a GPU
