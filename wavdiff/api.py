@@ -31,6 +31,8 @@ from wavdiff.restoration.tasks import Mode
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import check_sigma, whole_number
 
+Quality = Literal["fast", "good", "best"]
+
 
 def load(model: str | Path = "faces", device: str | torch.device = "cpu") -> WaveletCascade:
     """A cascade by the name of a shipped model ("photos", "faces", "fashion") or by its folder."""
@@ -60,6 +62,7 @@ def denoise(
     declip: bool = True,
     model: str | Path | WaveletCascade = DEFAULT_RESTORATION_MODEL,
     mode: Mode = "mean",
+    quality: Quality = "fast",
     seed: int = 0,
     steps: int | None = None,
     solver: str | None = None,
@@ -76,6 +79,7 @@ def denoise(
         declip: take back what noise that was cut off at black and white does to them.
         model: a cascade, the name of one that ships, or a folder.
         mode: "mean": the estimated posterior mean; "sample": a draw from the posterior.
+        quality: of means: "fast", "good" or "best": the mean over 1, 2 or 8 turned, mirrored and shifted copies.
         seed: of the draw; picture k uses `seed` + k.
         steps, solver: of the draw; default the cascade's.
         colour: how a gray model takes an RGB picture: its channels apart, or luma and two differences of colour.
@@ -89,7 +93,7 @@ def denoise(
     if sigma is not None:
         sigma = check_sigma(sigma)
     known = {"sigma": sigma, "noise": noise, "gain": gain, "read_noise": read_noise, "declip": declip}
-    draws = {"mode": mode, "seed": seed, "solver": solver, "steps": steps}
+    draws = {"mode": mode, "quality": quality, "seed": seed, "solver": solver, "steps": steps}
     request = RestorationRequest("denoise", colour=colour, **known, **draws)  # type: ignore[arg-type]
     return _restored(image, _model(model), request)
 
@@ -100,6 +104,7 @@ def upscale(
     *,
     model: str | Path | WaveletCascade = DEFAULT_RESTORATION_MODEL,
     mode: Mode = "mean",
+    quality: Quality = "fast",
     seed: int = 0,
     steps: int | None = None,
     solver: str | None = None,
@@ -112,6 +117,7 @@ def upscale(
         factor: a power of two that the cascade has scales for.
         model: a cascade, the name of one that ships, or a folder.
         mode: "mean" or "sample".
+        quality: of means, as for `denoise`; block means stay.
         seed: of the draw; picture k uses `seed` + k.
         steps, solver: of the draw; default the cascade's.
         colour: how a gray model takes an RGB picture: its channels apart, or luma and two differences of colour.
@@ -123,7 +129,14 @@ def upscale(
         WavdiffError: a factor that this cascade cannot do, or something that is no picture.
     """
     request = RestorationRequest(
-        "upscale", factor=factor, mode=mode, seed=seed, solver=solver, steps=steps, colour=colour
+        "upscale",
+        factor=factor,
+        mode=mode,
+        quality=quality,
+        seed=seed,
+        solver=solver,
+        steps=steps,
+        colour=colour,
     )
     return _restored(image, _model(model), request)
 

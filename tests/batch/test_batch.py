@@ -310,6 +310,7 @@ class FakeRequest:
     declip: bool = True
     factor: int = 2
     mode: str = "mean"
+    quality: str = "fast"
     samples: int = 0
     interval: float | None = None
     seed: int = 0

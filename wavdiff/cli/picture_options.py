@@ -66,6 +66,12 @@ class PictureOptions:
         ),
     ] = "1GB"
     precision: PrecisionOption = None
+    quality: Annotated[
+        str,
+        typer.Option(
+            metavar="fast|good|best", help="The mean over 1, 2 or 8 turned, mirrored and shifted copies: takes as long."
+        ),
+    ] = "fast"
     samples: Annotated[
         int, typer.Option(metavar="N", help="N posterior draws, their mean, and maps of their standard deviation.")
     ] = 0
@@ -103,6 +109,13 @@ class PictureOptions:
             if value is not None and not samples and not draws_one:
                 raise WavdiffError(f"{name} is for draws: give {flag} or --samples, got {name} {value} alone")
 
+    def _quality(self, draws_one: bool) -> Any:
+        if self.quality not in ("fast", "good", "best"):
+            raise WavdiffError(f"--quality must be fast, good or best, got {shown(self.quality)}")
+        if self.quality != "fast" and (draws_one or self.samples):
+            raise WavdiffError(f"--quality {self.quality} is for means, and a mean of draws is no draw; leave it out")
+        return self.quality
+
     def restore(
         self,
         verb: Literal["denoise", "upscale"],
@@ -135,6 +148,7 @@ class PictureOptions:
         request = RestorationRequest(
             verb,
             mode="sample" if draws_one else "mean",
+            quality=self._quality(draws_one),
             samples=self.samples,
             interval=self.interval,
             seed=self.seed,

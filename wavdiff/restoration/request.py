@@ -30,6 +30,7 @@ class RestorationRequest:
         declip: take back, in "denoise", what noise does that was cut off at black and white (see `clipped`).
         factor: 2, 4, ... for "upscale".
         mode: "mean" (the estimated posterior mean) or "sample" (one draw).
+        quality: of means: "fast", "good" or "best", the mean over 1, 2 or 8 copies of the picture (see `copies`).
         samples: N >= 2: N draws, their mean (the result), and maps of their standard deviation; 0: none.
         interval: probability of the interval whose lower and upper images are written, such as 0.9; needs `samples`.
         seed: of draws and of `add_noise`; draw k uses `seed` + k.
@@ -51,6 +52,7 @@ class RestorationRequest:
     declip: bool = True
     factor: int = 2
     mode: Literal["mean", "sample"] = "mean"
+    quality: Literal["fast", "good", "best"] = "fast"
     samples: int = 0
     interval: float | None = None
     seed: int = 0
@@ -68,6 +70,10 @@ class RestorationRequest:
                     object.__setattr__(self, name, number(getattr(self, name), name))
         if self.mode not in ("mean", "sample"):
             raise WavdiffError(f"mode must be mean or sample, got {shown(self.mode)}")
+        if self.quality not in ("fast", "good", "best"):
+            raise WavdiffError(f"quality must be fast, good or best, got {shown(self.quality)}")
+        if self.quality != "fast" and (self.mode == "sample" or self.samples):
+            raise WavdiffError(f"quality {self.quality} is for means: a mean of draws is no draw; leave it out")
         if self.samples < 0 or self.samples == 1:
             raise WavdiffError(f"samples must be 0 (none) or at least 2, got {self.samples}")
         if self.interval is not None and not (0 < self.interval < 1 and self.samples):

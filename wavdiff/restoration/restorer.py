@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wavdiff.images import Planes
 from wavdiff.images.disk_array import Plane
-from wavdiff.images.rectangle import Rectangle, Write, bands
+from wavdiff.images.rectangle import Rectangle, Write
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.random_numbers import position_noise
 from wavdiff.restoration.channels import (
@@ -25,13 +25,12 @@ from wavdiff.restoration.channels import (
 )
 from wavdiff.restoration.checks import BlockMeans, Fidelity
 from wavdiff.restoration.clipped import is_cut_off, write_unclipped
+from wavdiff.restoration.copies import QUALITIES, Copy, copies_of, write_averaged
 from wavdiff.restoration.request import RestorationRequest
-from wavdiff.restoration.tasks import TASKS, Effort, Mode, Noise, Plain
+from wavdiff.restoration.tasks import TASKS, Effort, Mode, Noise, Plain, is_local
 from wavdiff.restoration.tiled import Progress
+from wavdiff.restoration.used_range import request_within, used_share
 from wavdiff.system.errors import WavdiffError
-
-DEPTHS = (10, 12, 14)
-"""Bits that cameras and microscopes put into files of 16."""
 
 
 class Restorer:
@@ -66,13 +65,18 @@ class Restorer:
             raise WavdiffError("colour luma is for gray models; this model knows colour, leave it out")
         if request.add_noise and info.has_key:
             raise WavdiffError("add_noise is for gray and RGB pictures, not for CMYK")
-        self._white = self._share_of_range() if request.verb == "denoise" and not request.add_noise else 1.0
-        self.task = TASKS[request.verb](cascade, self._request_within(self._white))
+        may_use_less = request.verb == "denoise" and not request.add_noise
+        self._white = used_share(reader, request.white, self.messages) if may_use_less else 1.0
+        self.task = TASKS[request.verb](cascade, request_within(request, self._white))
         self.size = (info.size[0] * self.task.factor, info.size[1] * self.task.factor)
         self.alpha: Plane | None = None
         self.key: Plane | None = None
         self._enlarges_alpha = info.has_alpha and self.task.enlarges_opacity
-        self._walks = max(request.samples, 1) + int(info.has_key) + int(self._enlarges_alpha)
+        self._copies = copies_of(request.quality, self.task.factor, may_turn=is_local(cascade))
+        if len(self._copies) < QUALITIES[request.quality]:
+            self.messages.append("this model knows pictures that stand upright: the mean of two copies, one mirrored")
+        colours = request.samples or len(self._copies)
+        self._walks = colours + int(info.has_key) + int(self._enlarges_alpha)
         self._walked = 0
         self._known: Any = None
         self._cut_off: float | None = None
@@ -124,13 +128,15 @@ class Restorer:
         picture, known, seed = self.noisy, self._known, self.request.seed + draw
         level = self._cut_off
         if level is None:
-            self._run(picture, known, write, mode, seed)
+            self._run(picture, known, write, mode, seed, self._copies)
             return
         plane = Plane(self.channels, *self.size, in_memory=self.fits(1 + self.request.samples))
+
+        def run(inner: Write) -> None:
+            self._run(picture, known, inner, mode, seed, self._copies)
+
         try:
-            write_unclipped(
-                lambda inner: self._run(picture, known, inner, mode, seed), picture.read, self.size, plane, level, write
-            )
+            write_unclipped(run, picture.read, self.size, plane, level, write)
         finally:
             plane.close()
 
@@ -147,38 +153,6 @@ class Restorer:
             return Planes(*unmultiplied(colour, self.alpha.read(where)), key)
         alpha = self.reader.read(where).alpha if self.reader.info.has_alpha else None
         return Planes(colour, alpha, key)
-
-    def _share_of_range(self) -> float:
-        """The white of the picture, as a part of what its file can hold; 1 where nothing else is known."""
-        info, white = self.reader.info, self.request.white
-        if white is not None:
-            if not 0 < white <= info.maximum:
-                raise WavdiffError(f"white must be above 0 and at most {info.maximum} for this picture, got {white:g}")
-            return white / info.maximum
-        if info.bits != 16:
-            return 1.0
-        largest = max(float(self.reader.read(band).colour.max()) for band in bands(info.size))
-        value = round((largest + 1) / 2 * info.maximum)
-        used = next((depth for depth in DEPTHS if value < 2**depth), info.bits)
-        if used == info.bits or value < 1:
-            return 1.0
-        self.messages.append(f"no value is above {value}: taken as {used} bits, white {2**used - 1}; else give --white")
-        return (2**used - 1) / info.maximum
-
-    def _request_within(self, white: float) -> RestorationRequest:
-        """The request in units of the white that was found; where the user names the white, they are so already."""
-        if white == 1 or self.request.white is not None:
-            return self.request
-        given = ((name, getattr(self.request, name)) for name in ("sigma", "gain", "read_noise"))
-        scaled: dict[str, Any] = {}
-        for name, value in given:
-            if value is not None and value >= white:
-                raise WavdiffError(
-                    f"{name} {value:g} is of what the file can hold, of which this picture uses only {white:.3g}; "
-                    "give it in the picture's own range, with --white"
-                )
-            scaled[name] = value if value is None else value / white
-        return replace(self.request, **scaled)
 
     def _plain(self, name: str) -> Plain:
         """A plane of the source: "colour", "key", or "alpha" from [0, 1] to [-1, 1]."""
@@ -200,15 +174,27 @@ class Restorer:
         self._run(given, self.task.study(given, prefix, self.messages), write, "mean", 0)
         return plane
 
-    def _run(self, picture: Plain, known: Any, write: Write, mode: Mode, seed: int) -> None:
-        walked = self._walked
-        self._walked += 1
-
-        def progress(done: int, total: int) -> None:
-            if self.progress:
-                self.progress(walked * total + done, self._walks * total)
-
+    def _run(
+        self,
+        picture: Plain,
+        known: Any,
+        write: Write,
+        mode: Mode,
+        seed: int,
+        copies: tuple[Copy, ...] = (Copy(),),
+    ) -> None:
         if picture.channels == 3 and self.request.colour == "luma":
             picture = replace(picture, read=reading_luma(picture.read))
             write, known = writing_luma(write), known and known.scaled(LUMA_NOISE)
-        self.task.run(picture, known, write, Effort(mode, seed, self.request.memory_bytes * 5 // 8, progress))
+
+        def run(copy: Plain, write: Write) -> None:
+            walked = self._walked
+            self._walked += 1
+
+            def progress(done: int, total: int) -> None:
+                if self.progress:
+                    self.progress(walked * total + done, self._walks * total)
+
+            self.task.run(copy, known, write, Effort(mode, seed, self.request.memory_bytes * 5 // 8, progress))
+
+        write_averaged(run, picture, copies, self.size, write, in_memory=self.fits(1))
