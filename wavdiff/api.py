@@ -60,6 +60,7 @@ def denoise(
     gain: float | None = None,
     read_noise: float = 0.0,
     declip: bool = True,
+    impulses: bool | None = None,
     model: str | Path | WaveletCascade = DEFAULT_RESTORATION_MODEL,
     mode: Mode = "mean",
     quality: Quality = "fast",
@@ -77,6 +78,8 @@ def denoise(
         noise: what is measured: "white", "poisson" (noise that grows with brightness), or "auto": whichever there is.
         gain, read_noise: noise that is known to grow: its variance is gain x + read_noise^2 for x in [0, 1].
         declip: take back what noise that was cut off at black and white does to them.
+        impulses: whether single values at black and white are replaced by their neighbours' median; None: where there
+            are some at both ends.
         model: a cascade, the name of one that ships, or a folder.
         mode: "mean": the estimated posterior mean; "sample": a draw from the posterior.
         quality: of means: "fast", "good" or "best": the mean over 1, 2 or 8 turned, mirrored and shifted copies.
@@ -92,7 +95,14 @@ def denoise(
     """
     if sigma is not None:
         sigma = check_sigma(sigma)
-    known = {"sigma": sigma, "noise": noise, "gain": gain, "read_noise": read_noise, "declip": declip}
+    known = {
+        "sigma": sigma,
+        "noise": noise,
+        "gain": gain,
+        "read_noise": read_noise,
+        "declip": declip,
+        "impulses": impulses,
+    }
     draws = {"mode": mode, "quality": quality, "seed": seed, "solver": solver, "steps": steps}
     request = RestorationRequest("denoise", colour=colour, **known, **draws)  # type: ignore[arg-type]
     return _restored(image, _model(model), request)

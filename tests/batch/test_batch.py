@@ -308,6 +308,7 @@ class FakeRequest:
     read_noise: float = 0.0
     white: float | None = None
     declip: bool = True
+    impulses: bool | None = None
     factor: int = 2
     mode: str = "mean"
     quality: str = "fast"

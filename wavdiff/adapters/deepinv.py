@@ -99,7 +99,9 @@ class CascadeDenoiser(Denoiser):
         result = torch.empty_like(x)
         for level in sorted(set(levels)):  # pictures of one level go together
             rows = [row for row, own in enumerate(levels) if own == level]
-            clean = api.denoise(2 * x[rows].detach().float() - 1, level, model=self.cascade, declip=False)
+            clean = api.denoise(
+                2 * x[rows].detach().float() - 1, level, model=self.cascade, declip=False, impulses=False
+            )
             result[rows] = ((clean + 1) / 2).to(result)
         return result
 

@@ -36,6 +36,14 @@ def denoise(
     declip: Annotated[
         bool, typer.Option("--declip/--no-declip", help="Take back what noise cut off at black and white does to them.")
     ] = True,
+    impulses: Annotated[
+        bool | None,
+        typer.Option(
+            "--impulses/--no-impulses",
+            help="Replace single values at black and white by their neighbours' median; default: where both are found.",
+            show_default=False,
+        ),
+    ] = None,
     sample_posterior: Annotated[
         bool, typer.Option("--sample", help="A draw from the posterior instead of its mean.")
     ] = False,
@@ -56,5 +64,6 @@ def denoise(
         "read_noise": read,
         "white": white,
         "declip": declip,
+        "impulses": impulses,
     }
     pictures.restore("denoise", "_denoised", sample_posterior, "--sample", own)

@@ -19,6 +19,9 @@ of Foi, "Clipped noisy images: heteroskedastic modeling and practical denoising"
 **JPEG** quantises the finest octave most. Its level is that of the second, where that has more, but at most
 MOST_RAISED times its own, for the second octave has more texture as well.
 
+**Lines.** Rows or columns that differ as wholes, by a scanner's or a sensor's fault, are found by the median along
+each and named (`line_noise`).
+
 **Texture.** A coarse octave of a picture full of texture has no flat block, and its estimate is an upper bound. White
 noise makes the block variances chi-square distributed; where their spread is larger than that, the octave does not
 count as determined, and takes its level from the next finer one. So does an octave coarser than the second that alone
@@ -34,6 +37,7 @@ import torch
 from torch import Tensor
 
 from wavdiff.images.rectangle import Read
+from wavdiff.restoration.line_noise import line_levels
 from wavdiff.restoration.octave_noise import Octave, flat_windows, measure_octaves
 from wavdiff.system.errors import WavdiffError
 
@@ -138,7 +142,25 @@ def estimate_in_windows(windows: Tensor | None, channels: int, octaves: int, com
         return NoiseEstimate(0.0, (0.0,) * octaves, ((0.0,) * channels,) * octaves, (0.0,) * octaves, True, ())
     measured = measure_octaves(windows, octaves)
     estimate = _audit(measured, octaves, channels)
+    if not compressed:
+        estimate = _with_lines(estimate, line_levels(windows))
     return _decompressed(estimate, measured) if compressed and estimate.measurable else estimate
+
+
+def _with_lines(estimate: NoiseEstimate, lines: tuple[float, float]) -> NoiseEstimate:
+    """The estimate for a picture whose rows or columns differ: offsets of deviation r are of one band alone, in which
+    they are like white noise of r 2^(j/2) in octave j."""
+    if not max(lines):
+        return estimate
+    octaves = tuple(max(level, max(lines) * 2 ** ((k + 1) / 2)) for k, level in enumerate(estimate.octaves))
+    findings = [line for line in estimate.findings if not line.startswith(("octave", "the finest"))]
+    findings += [
+        f"{name} differ by {255 * level:.1f}/255, as of a scanner or a sensor: smoothed away with detail across them; "
+        "better subtract what the lines have in common (a dark frame, or the mean of each line)"
+        for name, level in zip(("rows", "columns"), lines, strict=True)
+        if level
+    ]
+    return replace(estimate, sigma=octaves[0], octaves=octaves, white=False, findings=tuple(findings))
 
 
 def _decompressed(estimate: NoiseEstimate, measured: list[Octave | None]) -> NoiseEstimate:

@@ -28,6 +28,8 @@ class RestorationRequest:
         white: value in the file that counts as 1, for "denoise"; None: the largest that it can hold, or the largest of
             10, 12 or 14 bits where a file of 16 uses no more. The noise is in its units only where it is given.
         declip: take back, in "denoise", what noise does that was cut off at black and white (see `clipped`).
+        impulses: in "denoise", whether single values at black and white are replaced by the median of their neighbours;
+            None: where there are some at both ends (see `impulses`).
         factor: 2, 4, ... for "upscale".
         mode: "mean" (the estimated posterior mean) or "sample" (one draw).
         quality: of means: "fast", "good" or "best", the mean over 1, 2 or 8 copies of the picture (see `copies`).
@@ -50,6 +52,7 @@ class RestorationRequest:
     read_noise: float = 0.0
     white: float | None = None
     declip: bool = True
+    impulses: bool | None = None
     factor: int = 2
     mode: Literal["mean", "sample"] = "mean"
     quality: Literal["fast", "good", "best"] = "fast"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from wavdiff.images import Planes
 from wavdiff.images.disk_array import Plane
-from wavdiff.images.rectangle import Rectangle, Write
+from wavdiff.images.rectangle import Read, Rectangle, Write
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.random_numbers import position_noise
 from wavdiff.restoration.channels import (
@@ -26,6 +27,7 @@ from wavdiff.restoration.channels import (
 from wavdiff.restoration.checks import BlockMeans, Fidelity
 from wavdiff.restoration.clipped import is_cut_off, write_unclipped
 from wavdiff.restoration.copies import QUALITIES, Copy, copies_of, write_averaged
+from wavdiff.restoration.impulses import cleaned_of_impulses
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.tasks import TASKS, Effort, Mode, Noise, Plain, is_local
 from wavdiff.restoration.tiled import Progress
@@ -79,6 +81,8 @@ class Restorer:
         self._walks = colours + int(info.has_key) + int(self._enlarges_alpha)
         self._walked = 0
         self._known: Any = None
+        self._cleaned: Callable[[Read], Read] | None = None
+        """What replaces impulses."""
         self._cut_off: float | None = None
         """Level of the noise where it was cut off at black and white, and that is to be taken back."""
 
@@ -88,6 +92,9 @@ class Restorer:
             self.alpha = self._side_plane("alpha", "")
         if self.reader.info.has_key:
             self.key = self._side_plane("key", "black ink: ")
+        if self.request.verb == "denoise" and not self.request.add_noise:
+            picture = self.noisy
+            self._cleaned = cleaned_of_impulses(picture.read, picture.size, self.request.impulses, self.messages)
         picture = self.noisy
         self._known = self.task.study(picture, "", self.messages)
         if isinstance(self._known, Noise) and self.request.declip and not self.request.add_noise:
@@ -105,7 +112,9 @@ class Restorer:
         """The picture as the cascade sees it: premultiplied, or with the noise that is added for a demonstration."""
         plain, level = self._plain("colour"), 2 * (self.request.sigma or 0.0)
         if self._white < 1:
-            return replace(plain, read=rescaled_read(plain.read, 1 / self._white))
+            plain = replace(plain, read=rescaled_read(plain.read, 1 / self._white))
+        if self._cleaned:
+            plain = replace(plain, read=self._cleaned(plain.read))
         if self._enlarges_alpha:
             return replace(plain, read=premultiplied(self.reader))
         if not self.request.add_noise:
