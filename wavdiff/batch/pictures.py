@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -100,6 +101,8 @@ def find_files(options: FileOptions, default_suffix: str) -> tuple[Found, Output
         raise WavdiffError(f"--out must be a file for standard input, got the folder {naming.folder}")
     if from_stdin and sys.stdin.isatty():
         raise WavdiffError("- (standard input) is a terminal; pipe a picture into it or name a file")
+    if to_stdout and getattr(sys.stdout, "name", "") == os.devnull:
+        raise WavdiffError("--out -: standard output is closed")
     if to_stdout and sys.stdout.isatty() and not options.dry_run:
         raise WavdiffError("standard output is a terminal; give --out FILE or pipe it into another program")
     if from_stdin:

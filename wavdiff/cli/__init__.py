@@ -54,6 +54,9 @@ for _verb in (
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; a user's mistake is one line on stderr and exit status 1, or 2 for wrong usage."""
+    for name in ("stdout", "stderr"):  # closed, as services do: what is said goes nowhere
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):  # names of files that are not UTF-8 are printed as the bytes they are
         sys.stdout.reconfigure(errors="surrogateescape")
     with _short_warnings():

@@ -57,7 +57,7 @@ FORMATS = {
     ),
     "JPEG": FileFormat(
         "JPEG",
-        (".jpg", ".jpeg"),
+        (".jpg", ".jpeg", ".jfif"),
         holds=("gray", "profile", "dpi"),
         modes=("CMYK",),
         row_modes=("L", "RGB", "CMYK"),
@@ -103,6 +103,28 @@ FORMATS = {
     ),
 }
 """The formats by Pillow's names, in the order in which messages list them."""
+
+
+OTHERS = {
+    **dict.fromkeys((".heic", ".heif"), "HEIC: convert it first, such as with `heif-convert IN OUT.png`"),
+    ".avif": "AVIF: convert it first, such as with `avifdec IN OUT.png`",
+    **dict.fromkeys(
+        (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),
+        "a camera's raw file: develop it first, such as with `dcraw_emu -6 -T IN` or darktable, to a TIFF of 16 bits",
+    ),
+    **dict.fromkeys((".dcm", ".dicom"), "DICOM: take its pixels out first, such as with `dcm2pnm +on2 IN OUT.png`"),
+    **dict.fromkeys(
+        (".exr", ".hdr"), "an image of floating-point light: bring it to 16 bits first, such as with `oiiotool`"
+    ),
+    **dict.fromkeys((".fits", ".fit", ".fts"), "FITS: read it with astropy and give the array to `wavdiff.denoise`"),
+    **dict.fromkeys(
+        (".czi", ".lif", ".nd2", ".oib"), "a microscope's file: export TIFF, such as with Fiji or `bfconvert`"
+    ),
+    **dict.fromkeys(
+        (".pdf", ".svg"), "a page, not an image of pixels: render it first, such as with `pdftoppm` or `rsvg-convert`"
+    ),
+}
+"""What suffixes say that are not read here, and what opens such files."""
 
 
 def writable_formats() -> dict[str, str]:

@@ -19,7 +19,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from wavdiff.images.formats import FORMATS
+from wavdiff.images.codecs.segments import damaged_notes, without_chunks
+from wavdiff.images.formats import FORMATS, OTHERS
 from wavdiff.system.errors import WavdiffError
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what matters raises; else Python prints the rest
@@ -49,10 +50,13 @@ def opened(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -
     file: Path | BinaryIO = Path(source) if isinstance(source, str | os.PathLike) else source
     try:
         length = _length(file, name)
+        given = _with_sound_notes(file, name)
         with warnings.catch_warnings(), _without_pillows_limit():
             warnings.simplefilter("ignore")  # about odd metadata; what matters raises
             # Named formats only: Pillow would also start external programs (for EPS, say) on what a file claims to be.
-            with Image.open(file, formats=tuple(FORMATS)) as image:
+            with Image.open(given, formats=tuple(FORMATS)) as image:
+                if image.format == "TIFF":  # so cameras' raw files look, and their first picture is a thumbnail
+                    _refuse_others(name)
                 _check_honest(image.size[0] * image.size[1], length, name)
                 # Phones write JPEG as MPO: the photograph, then previews or depth. The first picture is meant.
                 frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
@@ -66,6 +70,7 @@ def opened(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -
             raise WavdiffError(
                 f"{name}: not an image that can be read: of TIFF, gray, RGB, CMYK and palettes of 8 or 16 bits are"
             ) from error
+        _refuse_others(name, error)
         titles = ", ".join(row.title for row in FORMATS.values())
         raise WavdiffError(f"{name}: not an image that can be read ({titles})") from error
     except PermissionError as error:
@@ -99,6 +104,24 @@ def _length(file: Path | BinaryIO, name: str) -> int:
     if length == 0:
         raise WavdiffError(f"{name}: the file is empty (0 bytes)")
     return length
+
+
+def _refuse_others(name: str, error: Exception | None = None) -> None:
+    """Say what opens a file whose suffix is that of another kind."""
+    other = OTHERS.get(Path(name).suffix.lower())
+    if other is not None:
+        raise WavdiffError(f"{name}: not an image that can be read, but {other}") from error
+
+
+def _with_sound_notes(file: Path | BinaryIO, name: str) -> Path | BinaryIO:
+    """The file, or where notes in a PNG are damaged, which Pillow refuses, its copy without them."""
+    with open(file, "rb") if isinstance(file, Path) else nullcontext(file) as stream:
+        damaged = damaged_notes(stream)
+        if not damaged:
+            return file
+        kinds = ", ".join(sorted({kind for _, _, kind in damaged}))
+        warnings.warn(f"{name}: damaged notes ({kinds}) are left out", stacklevel=4)
+        return without_chunks(stream, damaged)
 
 
 def _is_tiff(file: Path | BinaryIO) -> bool:

@@ -6,6 +6,7 @@ segments up to the first table: a mark, the length, content. TIFF 6.0 is a direc
 
 import shutil
 import struct
+import zlib
 from io import BytesIO
 from typing import IO, Any, BinaryIO
 
@@ -13,6 +14,7 @@ from PIL import Image, TiffImagePlugin
 
 from wavdiff.images.picture import PictureInfo
 
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_START = 33  # behind the signature and the chunk IHDR
 _LONGEST_CHUNK = 2**24
 _LONGEST_HEAD = 2**16  # of what libvips encodes without profile and notes
@@ -66,6 +68,40 @@ def png_chunks(file: IO[bytes], names: tuple[bytes, ...]) -> dict[bytes, bytes]:
         place += 12 + length
     file.seek(kept)
     return found
+
+
+def damaged_notes(file: IO[bytes]) -> list[tuple[int, int, str]]:
+    """(start, end, name) of the chunks of a PNG file that are not needed for its pixels and whose checksum is wrong.
+
+    `file` keeps its place; of files of other kinds nothing is said.
+    """
+    kept = file.tell()
+    try:
+        file.seek(0)
+        found, place = [], 8
+        if file.read(8) != _PNG_SIGNATURE:
+            return []
+        while len(head := file.read(8)) == 8:
+            length, name = struct.unpack(">L4s", head)
+            end = place + 12 + length
+            is_note = name.isalpha() and name[:1].islower()
+            if is_note and length <= _LONGEST_CHUNK:
+                content, checksum = file.read(length), file.read(4)
+                if len(checksum) == 4 and struct.pack(">L", zlib.crc32(name + content)) != checksum:
+                    found.append((place, end, name.decode("ascii")))
+            place = end
+            file.seek(place)
+        return found
+    finally:
+        file.seek(kept)
+
+
+def without_chunks(file: IO[bytes], chunks: list[tuple[int, int, str]]) -> BytesIO:
+    """The file without some chunks."""
+    file.seek(0)
+    content = file.read()
+    places = [0, *(place for start, end, _ in chunks for place in (start, end)), len(content)]
+    return BytesIO(b"".join(content[start:end] for start, end in zip(places[::2], places[1::2], strict=True)))
 
 
 def tiff_head(sample: bytes, info: PictureInfo, size: tuple[int, int], row_bytes: int) -> bytes:
