@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,26 @@ def test_a_run_of_another_model_is_refused(pictures: Path, tmp_path: Path) -> No
     Trainer(tiny(pictures, "training.steps=1"), tmp_path).run()
     with pytest.raises(WavdiffError, match=r"another model\.details.*choose another folder"):
         Trainer(tiny(pictures, "model.details.width=16"), tmp_path)
+
+
+def test_changed_settings_are_named_when_a_run_goes_on(pictures: Path, tmp_path: Path) -> None:
+    Trainer(tiny(pictures, "training.steps=1"), tmp_path).run()
+    changes = ("training.steps=2", "training.learning_rate=0.5", "training.seed=9", "noise.image_max=0.3")
+    with pytest.warns(UserWarning, match="settings changed") as found:
+        Trainer(tiny(pictures, *changes, "training.log_every=1", "data.workers=1"), tmp_path)
+    (message,) = [str(warning.message) for warning in found]
+    for name in ("training.steps was 1, is 2", "training.learning_rate was", "is 0.5", "training.seed was 0, is 9"):
+        assert name in message
+    assert "noise.image_max" in message
+    assert "log_every" not in message
+    assert "workers" not in message
+
+
+def test_what_no_step_depends_on_changes_without_a_word(pictures: Path, tmp_path: Path) -> None:
+    Trainer(tiny(pictures, "training.steps=1"), tmp_path).run()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Trainer(tiny(pictures, "training.steps=1", "training.log_every=7", "training.export=best"), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"])

@@ -25,11 +25,25 @@ from wavdiff.system.atomic import recover_folder, written_whole
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.lock import folder_lock
 from wavdiff.training.checkpoints import checkpoint_folders, recover_checkpoints
-from wavdiff.training.config import from_mapping, to_yaml
+from wavdiff.training.config import from_mapping, read_mapping, to_yaml
 from wavdiff.training.records import forget_records_after
 
 NOT_MEASURED = ("family", "trained_on", "model", "data", "images")
 """What run.json holds besides the family's numbers; "images" in early versions."""
+
+NO_STEP_DEPENDS_ON = {
+    *(f"training.{name}_every" for name in ("log", "evaluate", "sample", "checkpoint")),
+    *(f"training.{name}" for name in ("keep_checkpoints", "max_skipped", "export", "save_dtype", "init", "compile")),
+    *(f"data.{name}" for name in ("name", "data_dir", "note", "workers", "cache_megabytes", "decoded_cache")),
+    "data.heldout_limit",
+}
+"""Settings that may change between two calls without a word; another init is refused, other data are named."""
+MEANS = {
+    "steps": " (the learning rate follows the schedule to that end)",
+    "learning_rate": " (from here on)",
+    "batch_size": " (other images in every step)",
+    "seed": " (other images and noise in every step)",
+}
 
 
 class RunFolder:
@@ -71,7 +85,7 @@ class RunFolder:
             WavdiffError: run.json is damaged, or of another model.
 
         Warns:
-            UserWarning: the data have changed since.
+            UserWarning: the data, or settings on which a step depends, have changed since.
         """
         path = self.path / "run.json"
         try:
@@ -91,6 +105,8 @@ class RunFolder:
         self._warn_of_changes(before)
         self.data = {**self._data_now, **before}
         self.found = self._checkpoints()
+        if self.found:
+            self._warn_of_settings()
 
     def _damaged(self, reason: object) -> WavdiffError:
         return WavdiffError(f"{self.path / 'run.json'} is damaged ({reason}); remove it or choose another --out")
@@ -120,6 +136,25 @@ class RunFolder:
                     stacklevel=4,
                 )
                 return
+
+    def _warn_of_settings(self) -> None:
+        try:
+            then = read_mapping(self.path / "config.yaml")
+        except WavdiffError:  # lost: nothing can be said
+            return
+        now, changes = to_mapping(self.config), list[str]()
+        for section in (name for name in now if name not in ("family", "model")):
+            given = then.get(section)
+            before: dict[str, Any] = given if isinstance(given, dict) else {}
+            for key, value in now[section].items():
+                if f"{section}.{key}" not in NO_STEP_DEPENDS_ON and before.get(key, value) != value:
+                    changes.append(f"{section}.{key} was {before[key]}, is {value}{MEANS.get(key, '')}")
+        if changes:
+            warnings.warn(
+                f"settings changed since this run was last trained: {'; '.join(changes)}. It goes on with those of "
+                "now, and n + m steps are no longer n + m steps in one go",
+                stacklevel=4,
+            )
 
     def _checkpoints(self) -> list[str]:
         return [path.name for path in checkpoint_folders(self.path / "checkpoints")]
