@@ -148,12 +148,12 @@ def test_lines_are_measured(lines: float, sigma: float, turned: bool) -> None:
     assert 255 * found[turned] == pytest.approx(lines, rel=0.2)
 
 
-def test_lines_are_named_and_their_octaves_known() -> None:
+def test_lines_are_named_and_cleaned_with_one_level() -> None:
     generator = torch.Generator().manual_seed(0)
     picture = 0.5 * photograph("astronaut")[:, :256, :256]
     estimate = estimate_noise_of(picture + 2 * 8 / 255 * torch.randn(1, 256, 1, generator=generator))
-    assert not estimate.white
+    assert estimate.lines
+    assert "for lines that differ" in estimate.report()
     assert any("rows differ by" in line and "dark frame" in line for line in estimate.findings)
-    ratios = [b / a for a, b in zip(estimate.octaves[:-1], estimate.octaves[1:], strict=True)]
-    assert ratios == pytest.approx([2**0.5] * 3, rel=0.05)
-    assert 255 * estimate.octaves[0] == pytest.approx(8 * 2**0.5, rel=0.2)
+    assert set(estimate.octaves) == {estimate.sigma}
+    assert 255 * estimate.sigma == pytest.approx(8 * 2**1.5, rel=0.2)

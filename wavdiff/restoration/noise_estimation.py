@@ -63,6 +63,7 @@ class NoiseEstimate:
         findings: plain-language lines; empty where octaves and channels agree.
         cut_off: whether nothing could be measured because nearly all values lie at the ends of the range.
         compressed: whether the picture comes from a JPEG file.
+        lines: whether rows or columns differ.
     """
 
     sigma: float
@@ -73,6 +74,7 @@ class NoiseEstimate:
     findings: tuple[str, ...]
     cut_off: bool = False
     compressed: bool = False
+    lines: bool = False
 
     @property
     def measurable(self) -> bool:
@@ -88,6 +90,8 @@ class NoiseEstimate:
         kind = "not white, removed with the level of each scale"
         if self.white:
             kind = "white in every channel, one level for all" if self.findings else "white"
+        if self.lines:
+            kind = "for lines that differ, one level for all"
         if self.compressed:
             kind = "after JPEG compression, one level for all"
         levels = ", ".join(
@@ -148,11 +152,15 @@ def estimate_in_windows(windows: Tensor | None, channels: int, octaves: int, com
 
 
 def _with_lines(estimate: NoiseEstimate, lines: tuple[float, float]) -> NoiseEstimate:
-    """The estimate for a picture whose rows or columns differ: offsets of deviation r are of one band alone, in which
-    they are like white noise of r 2^(j/2) in octave j."""
+    """The estimate for a picture whose rows or columns differ.
+
+    Offsets of deviation r are in one band alone, in which they are like white noise of r 2^(j/2) in octave j. Networks
+    take all bands for equally noisy, so that this is too little for the finest: the level of the third is used for all
+    (`benchmarks/real_pictures.py`: as good as the best that can be given).
+    """
     if not max(lines):
         return estimate
-    octaves = tuple(max(level, max(lines) * 2 ** ((k + 1) / 2)) for k, level in enumerate(estimate.octaves))
+    octaves = (max(*estimate.octaves, 2**1.5 * max(lines)),) * len(estimate.octaves)
     findings = [line for line in estimate.findings if not line.startswith(("octave", "the finest"))]
     findings += [
         f"{name} differ by {255 * level:.1f}/255, as of a scanner or a sensor: smoothed away with detail across them; "
@@ -160,7 +168,7 @@ def _with_lines(estimate: NoiseEstimate, lines: tuple[float, float]) -> NoiseEst
         for name, level in zip(("rows", "columns"), lines, strict=True)
         if level
     ]
-    return replace(estimate, sigma=octaves[0], octaves=octaves, white=False, findings=tuple(findings))
+    return replace(estimate, sigma=octaves[0], octaves=octaves, white=True, lines=True, findings=tuple(findings))
 
 
 def _decompressed(estimate: NoiseEstimate, measured: list[Octave | None]) -> NoiseEstimate:
