@@ -38,6 +38,37 @@ TURNS = {
 
 class TestNotes:
     @pytest.mark.parametrize("spool", BOTH)
+    def test_texts_of_a_png_stay(self, tmp_path: Path, spool: int) -> None:
+        texts = PngImagePlugin.PngInfo()
+        texts.add_text("Title", "A picture")
+        texts.add_text("Description", "long " * 100, zip=True)
+        texts.add_itxt("Author", "Jürgen 東京", "de", "Autor")
+        Image.fromarray(noise(HEIGHT, WIDTH, 3)).save(tmp_path / "a.png", pnginfo=texts)
+        copy(tmp_path / "a.png", tmp_path / "b.png", (spool, spool))
+        with Image.open(tmp_path / "a.png") as before, Image.open(tmp_path / "b.png") as after:
+            before.load()
+            after.load()
+            assert dict(after.text) == dict(before.text)  # type: ignore[attr-defined]
+            assert len(after.text) == 3  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize("spool", BOTH)
+    def test_a_comment_of_a_jpeg_stays(self, tmp_path: Path, spool: int) -> None:
+        Image.fromarray(noise(HEIGHT, WIDTH, 3)).save(tmp_path / "a.jpg", comment="schöner Tag".encode("latin-1"))
+        copy(tmp_path / "a.jpg", tmp_path / "b.jpg", (spool, spool))
+        copy(tmp_path / "b.jpg", tmp_path / "c.png", (spool, spool))
+        with Image.open(tmp_path / "b.jpg") as image:
+            assert image.info["comment"] == "schöner Tag".encode("latin-1")
+        with Image.open(tmp_path / "c.png") as image:
+            image.load()
+            assert image.text["Comment"] == "schöner Tag"  # type: ignore[attr-defined]
+
+    def test_texts_without_end_are_left_out(self, tmp_path: Path) -> None:
+        texts = PngImagePlugin.PngInfo()
+        texts.add_text("Title", "x" * 2**21)
+        Image.fromarray(noise(HEIGHT, WIDTH, 3)).save(tmp_path / "a.png", pnginfo=texts)
+        assert read_info(tmp_path / "a.png").text_chunks == ()
+
+    @pytest.mark.parametrize("spool", BOTH)
     @pytest.mark.parametrize("suffix", ["png", "tif", "webp", "jpg"])
     @pytest.mark.parametrize("orientation", TURNS)
     def test_orientation_is_applied_once(self, tmp_path: Path, orientation: int, suffix: str, spool: int) -> None:

@@ -37,6 +37,8 @@ class PictureInfo:
         exif: the EXIF block, starting at its TIFF header, with orientation 1 and without thumbnail.
         xmp: the XMP packet, with orientation 1.
         colour_chunks: what a PNG file says about its colours outside a profile: (name, content) of gAMA, cHRM, ...
+        text_chunks: texts of a PNG file, as they stand in it: (name, content) of tEXt, zTXt and iTXt.
+        comment: of a JPEG file.
     """
 
     size: tuple[int, int]
@@ -51,6 +53,8 @@ class PictureInfo:
     exif: bytes | None = None
     xmp: bytes | None = None
     colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
+    text_chunks: tuple[tuple[bytes, bytes], ...] = ()
+    comment: bytes | None = None
 
     @property
     def bands(self) -> int:

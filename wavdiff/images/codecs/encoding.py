@@ -78,12 +78,12 @@ def stored_bytes(bands: np.ndarray, info: PictureInfo, order: Literal["<", ">"])
 
 
 def encodable_info(info: PictureInfo) -> PictureInfo:
-    """The picture `info` without EXIF block and XMP packet where Pillow fails on them: before the work, not after."""
+    """The picture `info` without EXIF, XMP and texts where Pillow fails on them: before the work, not after."""
     try:
-        if info.exif or info.xmp:
+        if info.exif or info.xmp or info.text_chunks or info.comment:
             _sample_file(info)
     except Exception:  # whatever a camera wrote; the picture matters more
-        return replace(info, exif=None, xmp=None)
+        return replace(info, exif=None, xmp=None, text_chunks=(), comment=None)
     return info
 
 
@@ -132,10 +132,14 @@ def _options(info: PictureInfo) -> dict[str, Any]:
         return options
     if exif:
         options["exif"] = b"Exif\x00\x00" + exif_of_size(exif, info.size)
-    if info.format == "PNG" and (xmp or info.colour_chunks):
+    if info.format == "JPEG" and info.comment:
+        options["comment"] = info.comment
+    if info.format == "PNG" and (xmp or info.colour_chunks or info.text_chunks or info.comment):
         options["pnginfo"] = extra = PngImagePlugin.PngInfo()
-        for name, content in info.colour_chunks:
+        for name, content in (*info.colour_chunks, *info.text_chunks):
             extra.add(name, content)
+        if info.comment:
+            extra.add_text("Comment", info.comment.decode("latin-1"))
         if xmp:
             extra.add_itxt("XML:com.adobe.xmp", xmp.decode(errors="replace"))
     elif xmp:

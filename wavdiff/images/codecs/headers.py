@@ -21,6 +21,8 @@ COLOUR_MODES = ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "YCbCr", "HSV", "CMYK"
 _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 259, 262, 338, 339
 _COMPRESSIONS = (1, 5, 7, 8, 32773, 32946)  # none, LZW, JPEG, Deflate, PackBits; what libvips may lack is Pillow's
 _COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
+_TEXTS, _XMP = (b"tEXt", b"zTXt", b"iTXt"), b"XML:com.adobe.xmp\0"
+_LONGEST_TEXTS = 2**20
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _SEPARATED = 0, 1, 2, 5
 
 
@@ -72,7 +74,9 @@ def describe(image: Image.Image, name: str) -> Header:
         mode = {"1": "LA", "L": "LA", "I;16": "LA;16", "RGB;16": "RGBA;16"}.get(mode, "RGBA")
     is_gray = mode in GRAY_MODES or mode.startswith("I") or (mode in ("P", "PA") and _has_gray_palette(image))
     file = getattr(image, "fp", None)
-    chunks = png_chunks(file, (b"eXIf", *_COLOUR_CHUNKS)) if kind == "PNG" and file is not None else {}
+    found = png_chunks(file, (b"eXIf", *_COLOUR_CHUNKS, *_TEXTS)) if kind == "PNG" and file is not None else []
+    texts = [(name, text) for name, text in found if name in _TEXTS and not text.startswith(_XMP)]
+    chunks = {name: content for name, content in found if name not in _TEXTS}
     orientation, exif, xmp = (1, None, None) if kind is None else camera_notes(image, chunks.pop(b"eXIf", None))
     upright = (image.size[1], image.size[0])
     if orientation > 4 and kind != "TIFF":  # Pillow turns TIFF by itself
@@ -90,6 +94,8 @@ def describe(image: Image.Image, name: str) -> Header:
         exif=exif,
         xmp=xmp,
         colour_chunks=tuple(chunks.items()),
+        text_chunks=tuple(texts) if sum(len(text) for _, text in texts) <= _LONGEST_TEXTS else (),
+        comment=image.info.get("comment") if kind == "JPEG" else None,
     )
     raw = _raw_layout(image)
     by_rows = raw is not None or _is_decoded_alike(image, info)

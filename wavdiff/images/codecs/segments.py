@@ -53,9 +53,9 @@ def _jpeg_end(content: bytes) -> int:
         place += 2 + length
 
 
-def png_chunks(file: IO[bytes], names: tuple[bytes, ...]) -> dict[bytes, bytes]:
-    """Name -> content of chunks of a PNG file, of those that are there, wherever they stand; `file` keeps its place."""
-    found = {}
+def png_chunks(file: IO[bytes], names: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
+    """(name, content) of the chunks of a PNG file with such names, wherever they stand; `file` keeps its place."""
+    found = []
     kept, place = file.tell(), 8
     while True:
         file.seek(place)
@@ -64,7 +64,7 @@ def png_chunks(file: IO[bytes], names: tuple[bytes, ...]) -> dict[bytes, bytes]:
             break
         length, name = struct.unpack(">L4s", head)
         if name in names and length <= _LONGEST_CHUNK:
-            found[name] = file.read(length)
+            found.append((name, file.read(length)))
         place += 12 + length
     file.seek(kept)
     return found
