@@ -25,13 +25,11 @@ from wavdiff.models.cascade.sampling import sample_walk
 from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL
 from wavdiff.restoration.channels import MemorySource
-from wavdiff.restoration.request import RestorationRequest
+from wavdiff.restoration.request import Quality, RestorationRequest
 from wavdiff.restoration.restorer import Restorer
 from wavdiff.restoration.tasks import Mode
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import check_sigma, whole_number
-
-Quality = Literal["fast", "good", "best"]
 
 
 def load(model: str | Path = "faces", device: str | torch.device = "cpu") -> WaveletCascade:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import wavdiff
 from wavdiff.images.rectangle import Rectangle, tiles, whole
-from wavdiff.restoration.impulses import cleaned_of_impulses, find_impulses
+from wavdiff.restoration.impulses import cleaned_of_impulses, deviation_of, find_impulses
 from wavdiff.restoration.line_noise import line_levels
 from wavdiff.restoration.noise_estimation import estimate_noise_of
 
@@ -64,7 +64,7 @@ def replaced(picture: Tensor, wanted: bool | None = None) -> tuple[Tensor | None
 def test_pictures_without_impulses_are_left_alone(name: str, sigma: float) -> None:
     picture = noisy(photograph(name), sigma)
     assert replaced(picture)[0] is None
-    assert min(find_impulses(picture[None])) == 0
+    assert min(find_impulses(picture[None], deviation_of(picture[None]))) == 0
 
 
 def test_a_drawing_of_dots_is_no_noise() -> None:

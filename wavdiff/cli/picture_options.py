@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_type_hints
 
 import typer
 
@@ -88,7 +88,7 @@ class PictureOptions:
     )
 
     def check_draws(self, draws_one: bool, flag: str) -> None:
-        """Refuse, as WavdiffError, options of draws out of range or without effect.
+        """Refuse, as WavdiffError, options of draws and means out of range or without effect.
 
         Args:
             draws_one, flag: whether the result itself is a draw, and the option that says so.
@@ -102,19 +102,16 @@ class PictureOptions:
                 raise WavdiffError(f"--interval must lie between 0 and 1, such as 0.9, got {interval:g}{hint}")
             if not samples:
                 raise WavdiffError(f"--interval {interval:g} needs draws: give --samples, such as --samples 16")
+        if self.quality not in ("fast", "good", "best"):
+            raise WavdiffError(f"--quality must be fast, good or best, got {shown(self.quality)}")
+        if self.quality != "fast" and (draws_one or samples):
+            raise WavdiffError(f"--quality {self.quality} is for means, and a mean of draws is no draw; leave it out")
         check_number("--samples", samples, 0, MOST_DRAWS)
         check_number("--seed", self.seed, 0, LARGEST_SEED)
         check_number("--steps", self.steps, 1, MOST_STEPS)
         for name, value in (("--steps", self.steps), ("--solver", self.solver)):
             if value is not None and not samples and not draws_one:
                 raise WavdiffError(f"{name} is for draws: give {flag} or --samples, got {name} {value} alone")
-
-    def _quality(self, draws_one: bool) -> Any:
-        if self.quality not in ("fast", "good", "best"):
-            raise WavdiffError(f"--quality must be fast, good or best, got {shown(self.quality)}")
-        if self.quality != "fast" and (draws_one or self.samples):
-            raise WavdiffError(f"--quality {self.quality} is for means, and a mean of draws is no draw; leave it out")
-        return self.quality
 
     def restore(
         self,
@@ -148,7 +145,7 @@ class PictureOptions:
         request = RestorationRequest(
             verb,
             mode="sample" if draws_one else "mean",
-            quality=self._quality(draws_one),
+            quality=cast(Any, self.quality),
             samples=self.samples,
             interval=self.interval,
             seed=self.seed,

@@ -17,12 +17,11 @@ from torch import Tensor
 from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Read, Rectangle, Write
 from wavdiff.restoration.frame import FramedPicture
+from wavdiff.restoration.request import QUALITIES, Quality
 from wavdiff.restoration.tasks import Plain
 
 SHIFT = 5
 """Pixels: another place on the grids of 2, 4 and 8 pixels."""
-QUALITIES = {"fast": 1, "good": 2, "best": 8}
-"""How many copies."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ ENLARGING = tuple(
 """Of each, the first two were the best pair on the validation photographs."""
 
 
-def copies_of(quality: str, factor: int, may_turn: bool) -> tuple[Copy, ...]:
+def copies_of(quality: Quality, factor: int, may_turn: bool) -> tuple[Copy, ...]:
     """The copies that a quality asks for.
 
     Args:

@@ -15,10 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from wavdiff.images.rectangle import Read, Rectangle
-from wavdiff.restoration.octave_noise import flat_windows
+from wavdiff.restoration.octave_noise import AT_THE_END, flat_windows
 
-AT_THE_END = 0.5 / 255
-"""How near to black or white, library units, counts as there."""
 LIKE = 4
 """Neighbours that would be like a value if it belonged to the picture."""
 LEAST = 2 * 20 / 255
@@ -43,10 +41,11 @@ def cleaned_of_impulses(
         wanted: whether they are replaced; None: where there are some at both ends; bright ones alone may be stars.
         messages: takes a line on what was found.
     """
-    windows = flat_windows(read, size, WINDOW_STEP)
-    if windows is None or wanted is False:
+    windows = None if wanted is False else flat_windows(read, size, WINDOW_STEP)
+    if windows is None:
         return None
-    shares = find_impulses(windows)
+    deviation = deviation_of(windows)
+    shares = find_impulses(windows, deviation)
     if not max(shares):
         return None
     where = " and ".join(end for end, share in zip(("black", "white"), shares, strict=True) if share)
@@ -55,13 +54,12 @@ def cleaned_of_impulses(
         messages.append(f"{text}, left as they are: give --impulses to replace them by their neighbours' median")
         return None
     messages.append(f"{text} (impulses), replaced by the median of their neighbours; --no-impulses leaves them")
-    deviation = _deviation(windows)
     return lambda noisy: without_impulses(noisy, size, deviation)
 
 
-def find_impulses(windows: Tensor) -> tuple[float, float]:
+def find_impulses(windows: Tensor, deviation: float) -> tuple[float, float]:
     """Parts of the values of some windows (N, C, h, w) that are impulses at black and at white; 0 where too few."""
-    flags = _flags(windows, _deviation(windows))
+    flags = _flags(windows, deviation)
     at_ends = [windows <= AT_THE_END - 1, windows >= 1 - AT_THE_END]
     if 1 - float((at_ends[0] | at_ends[1]).float().mean()) < BETWEEN:
         return 0.0, 0.0
@@ -86,7 +84,7 @@ def without_impulses(read: Read, size: tuple[int, int], deviation: float) -> Rea
     return replaced
 
 
-def _deviation(windows: Tensor) -> float:
+def deviation_of(windows: Tensor) -> float:
     """Standard deviation of the noise, or more: of what a value differs from its diagonal neighbours, by the median."""
     diagonal = (windows[..., 1:, 1:] - windows[..., 1:, :-1] - windows[..., :-1, 1:] + windows[..., :-1, :-1]) / 2
     flat = diagonal.abs().flatten()

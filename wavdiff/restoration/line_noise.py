@@ -12,12 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from wavdiff.models import wavelets
+from wavdiff.restoration.octave_noise import AT_THE_END
 
 LINES = 0.4
 LEAST = 1.5 / 255
 """Deviation of offsets, [0, 1] units, below which nothing is said."""
-AT_THE_END = 0.5 / 255
-"""How near to black or white, library units, values say nothing."""
 FEWEST = 32
 """Details of a line of a window."""
 DEVIATION = 1.4826

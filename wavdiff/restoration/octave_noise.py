@@ -14,6 +14,8 @@ from wavdiff.models import wavelets
 
 WINDOW = 256
 MOST_WINDOWS = 64
+AT_THE_END = 0.5 / 255
+"""How near to black or white, library units, single values count as there."""
 BLOCK = 8
 """Side of a block of details, on the grid of its octave."""
 PART = 0.1

@@ -9,6 +9,9 @@ from typing import Literal
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import real_number, shown, whole_number
 
+Quality = Literal["fast", "good", "best"]
+QUALITIES: dict[Quality, int] = {"fast": 1, "good": 2, "best": 8}
+"""Of means: over how many copies of the picture (see `copies`)."""
 REAL = ("sigma", "gain", "read_noise", "white", "interval")
 WHOLE = ("factor", "samples", "seed", "steps")
 """What must be a number, and a whole one."""
@@ -55,7 +58,7 @@ class RestorationRequest:
     impulses: bool | None = None
     factor: int = 2
     mode: Literal["mean", "sample"] = "mean"
-    quality: Literal["fast", "good", "best"] = "fast"
+    quality: Quality = "fast"
     samples: int = 0
     interval: float | None = None
     seed: int = 0
@@ -73,7 +76,7 @@ class RestorationRequest:
                     object.__setattr__(self, name, number(getattr(self, name), name))
         if self.mode not in ("mean", "sample"):
             raise WavdiffError(f"mode must be mean or sample, got {shown(self.mode)}")
-        if self.quality not in ("fast", "good", "best"):
+        if self.quality not in QUALITIES:
             raise WavdiffError(f"quality must be fast, good or best, got {shown(self.quality)}")
         if self.quality != "fast" and (self.mode == "sample" or self.samples):
             raise WavdiffError(f"quality {self.quality} is for means: a mean of draws is no draw; leave it out")

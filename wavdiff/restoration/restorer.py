@@ -26,9 +26,9 @@ from wavdiff.restoration.channels import (
 )
 from wavdiff.restoration.checks import BlockMeans, Fidelity
 from wavdiff.restoration.clipped import is_cut_off, write_unclipped
-from wavdiff.restoration.copies import QUALITIES, Copy, copies_of, write_averaged
+from wavdiff.restoration.copies import Copy, copies_of, write_averaged
 from wavdiff.restoration.impulses import cleaned_of_impulses
-from wavdiff.restoration.request import RestorationRequest
+from wavdiff.restoration.request import QUALITIES, RestorationRequest
 from wavdiff.restoration.tasks import TASKS, Effort, Mode, Noise, Plain, is_local
 from wavdiff.restoration.tiled import Progress
 from wavdiff.restoration.used_range import request_within, used_share

@@ -151,11 +151,12 @@ class Learner:
     def _add(self, outcome: StepOutcome) -> bool:
         """Add the losses of a micro-batch; whether all are finite."""
         losses = self.objective.last
-        none = torch.empty(0)
         fields = [
-            (loss.scalar, loss.examples, none if loss.groups is None else loss.groups) for loss in losses.values()
+            tensor
+            for loss in losses.values()
+            for tensor in (loss.scalar, loss.examples, loss.examples[:0] if loss.groups is None else loss.groups)
         ]
-        numbers = iter(_fetched([tensor for row in fields for tensor in row]))
+        numbers = iter(_fetched(fields))
         finite = True
         for part, loss in losses.items():
             (scalar,), examples, groups = next(numbers), next(numbers), next(numbers)
@@ -221,11 +222,10 @@ def complaint(outcome: StepOutcome, state: RunState, learning_rate: float) -> st
     )
 
 
-def _fetched(tensors: Sequence[Any]) -> list[list[float]]:
-    """The numbers of some tensors, all at once: whenever the program waits for a GPU, the GPU then waits for it."""
+def _fetched(tensors: Sequence[Tensor]) -> list[list[float]]:
+    """The numbers of tensors of one device, at once: when the program waits for a GPU, the GPU then waits for it."""
     flat = [tensor.detach().float().flatten() for tensor in tensors]
-    place = next(tensor.device for tensor in flat if tensor.numel())
-    numbers = torch.cat([tensor.to(place) for tensor in flat]).tolist()
+    numbers = torch.cat(flat).tolist()
     ends = list(itertools.accumulate(len(tensor) for tensor in flat))
     return [numbers[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 

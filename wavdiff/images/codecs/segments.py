@@ -7,6 +7,7 @@ segments up to the first table: a mark, the length, content. TIFF 6.0 is a direc
 import shutil
 import struct
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
 from typing import IO, Any, BinaryIO
 
@@ -55,7 +56,14 @@ def _jpeg_end(content: bytes) -> int:
 
 def png_chunks(file: IO[bytes], names: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
     """(name, content) of the chunks of a PNG file with such names, wherever they stand; `file` keeps its place."""
-    found = []
+    return [(name, file.read(length)) for _, name, length in _png_chunks(file) if name in names]
+
+
+def _png_chunks(file: IO[bytes]) -> Iterator[tuple[int, bytes, int]]:
+    """Place, name and length of the chunks of a PNG file that are not too long, `file` being at their content.
+
+    It is where it was when all are seen.
+    """
     kept, place = file.tell(), 8
     while True:
         file.seek(place)
@@ -63,11 +71,10 @@ def png_chunks(file: IO[bytes], names: tuple[bytes, ...]) -> list[tuple[bytes, b
         if len(head) < 8:
             break
         length, name = struct.unpack(">L4s", head)
-        if name in names and length <= _LONGEST_CHUNK:
-            found.append((name, file.read(length)))
+        if length <= _LONGEST_CHUNK:
+            yield place, name, length
         place += 12 + length
     file.seek(kept)
-    return found
 
 
 def damaged_notes(file: IO[bytes]) -> list[tuple[int, int, str]]:
@@ -76,24 +83,16 @@ def damaged_notes(file: IO[bytes]) -> list[tuple[int, int, str]]:
     `file` keeps its place; of files of other kinds nothing is said.
     """
     kept = file.tell()
-    try:
-        file.seek(0)
-        found, place = [], 8
-        if file.read(8) != _PNG_SIGNATURE:
-            return []
-        while len(head := file.read(8)) == 8:
-            length, name = struct.unpack(">L4s", head)
-            end = place + 12 + length
-            is_note = name.isalpha() and name[:1].islower()
-            if is_note and length <= _LONGEST_CHUNK:
-                content, checksum = file.read(length), file.read(4)
-                if len(checksum) == 4 and struct.pack(">L", zlib.crc32(name + content)) != checksum:
-                    found.append((place, end, name.decode("ascii")))
-            place = end
-            file.seek(place)
-        return found
-    finally:
-        file.seek(kept)
+    file.seek(0)
+    is_png = file.read(8) == _PNG_SIGNATURE
+    file.seek(kept)
+    found = []
+    for place, name, length in _png_chunks(file) if is_png else ():
+        if name.isalpha() and name[:1].islower():
+            content, checksum = file.read(length), file.read(4)
+            if len(checksum) == 4 and struct.pack(">L", zlib.crc32(name + content)) != checksum:
+                found.append((place, place + 12 + length, name.decode("ascii")))
+    return found
 
 
 def without_chunks(file: IO[bytes], chunks: list[tuple[int, int, str]]) -> BytesIO:
