@@ -154,27 +154,6 @@ class GaussianCascade(CascadeVerbs):
         white = torch.randn(count, self.side**2, generator=generator, dtype=torch.float64)
         return (white @ torch.linalg.cholesky(self.covariance).T).reshape(count, 1, self.side, self.side)
 
-    def factorised_posterior(self, noisy: Tensor, level: float) -> tuple[Tensor, Tensor]:
-        """Mean (side^2,) and covariance of p(x_J | y_J) prod_j p(d_j | noisy d_j, x_j), for one image (1, 1, H, W)."""
-        pyramid = wavelets.decompose(noisy.double(), self.levels, self.wavelet)
-        prior = self.coarse_covariances[-1]
-        filter_ = wiener(prior, level / 2**self.levels)
-        mean, covariance = filter_ @ pyramid.coarse.flatten(), prior - filter_ @ prior
-        for scale in range(self.levels - 1, -1, -1):
-            details = self.details[scale]
-            gain = wiener(details.conditional, level / 2 ** (scale + 1))
-            rest = torch.eye(len(gain), dtype=gain.dtype) - gain
-            # d = rest regression x + gain y + N(0, conditional - gain conditional)
-            slope = rest @ details.regression
-            stacked = torch.cat([torch.eye(len(mean), dtype=gain.dtype), slope])
-            offset = torch.cat([torch.zeros_like(mean), gain @ pyramid.details[scale].flatten()])
-            joint = stacked @ covariance @ stacked.T
-            size = len(mean)
-            joint[size:, size:] += rest @ details.conditional
-            back = torch.linalg.inv(split_matrix(self.side // 2**scale, self.wavelet))
-            mean, covariance = back @ (stacked @ mean + offset), back @ joint @ back.T
-        return mean, covariance
-
 
 def worst_and_mean_score(samples: Tensor, mean: Tensor, covariance: Tensor) -> tuple[float, float, float]:
     """How far the sample mean and covariance are from the true ones, in standard errors.

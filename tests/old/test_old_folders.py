@@ -154,7 +154,6 @@ def answers() -> dict[str, Tensor]:
         "sample faces": api.sample(faces, n=1, seed=3),
         "sample fashion": api.sample(fashion, n=1, seed=3),
         "denoise photos": api.denoise(grainy, 25 / 255, model=photos),
-        "denoise photos, drawn": api.denoise(grainy, 25 / 255, model=photos, **draw),
         "denoise faces": api.denoise(noisy(64, 64, 1, 3, 0.1), 0.1, model=faces),
         "upscale photos": api.upscale(small, 2, model=photos),
         "upscale photos, drawn": api.upscale(small, 2, model=photos, **draw),

@@ -6,8 +6,8 @@ from gaussian import WhiteGaussian
 from torch import Tensor
 
 from wavdiff.models import wavelets
+from wavdiff.models.cascade.joint_walk import POSTERIOR
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.restoration.posterior import coverage, interval_reach, student_quantile, summarise
 from wavdiff.restoration.tiled import TiledCanvas, denoise_tiled
 from wavdiff.system.errors import WavdiffError
@@ -70,11 +70,11 @@ def gaussian_picture(cascade: WaveletCascade, size: int, generator: torch.Genera
     return wavelets.reconstruct(wavelets.Pyramid(coarse, tuple(details), (size, size)))[0]
 
 
-def walked(cascade: WaveletCascade, noisy: Tensor, level: float, seed: int = 0, **settings) -> Tensor:
+def walked(cascade: WaveletCascade, noisy: Tensor, level: float | list[float], seed: int = 0, **settings) -> Tensor:
     result = torch.empty_like(noisy)
 
     canvas = TiledCanvas(cascade, 1, seed=seed, precision=torch.float32, tile_pixels=3000)
-    levels = [level] * (LEVELS + 1)
+    levels = level if isinstance(level, list) else [level] * (LEVELS + 1)
     denoise_tiled(
         canvas,
         lambda where: where.of(noisy),
@@ -92,11 +92,7 @@ def test_posterior_draws_of_an_exact_gaussian_model_are_calibrated(exact, level)
     truth = gaussian_picture(exact, 192, generator)
     noisy = truth + level * torch.randn(truth.shape, generator=generator)
     mean = walked(exact, noisy, level)
-    schedules = (
-        Schedule(steps=12, solver="sde-dpm", sigma_min=0.02),
-        Schedule(steps=10, solver="sde-dpm", sigma_min=0.1),
-    )
-    draws = torch.stack([walked(exact, noisy, level, k, schedules=schedules) for k in range(12)])
+    draws = torch.stack([walked(exact, noisy, level, k, schedule=POSTERIOR) for k in range(12)])
     measured = coverage(truth, draws, 0.9, LEVELS)
     assert all(0.88 < part < 0.92 for part in measured.values()), measured
 
@@ -108,6 +104,32 @@ def test_posterior_draws_of_an_exact_gaussian_model_are_calibrated(exact, level)
     assert 10 * math.log10(one / error(mean)) == pytest.approx(10 * math.log10(2), abs=0.15)
     together = error(draws.mean(dim=0))
     assert 10 * math.log10(together / error(mean)) == pytest.approx(10 * math.log10(1 + 1 / 12), abs=0.15)
+
+
+def test_noise_that_differs_from_scale_to_scale_is_drawn_away_scale_by_scale(exact):
+    """Every scale has its own posterior; one without noise stays as it is."""
+    levels, count = [0.1, 0.5, 1e-7], 24
+    generator = torch.Generator().manual_seed(4)
+    noise = wavelets.decompose(torch.randn(1, 1, 64, 64, generator=generator), LEVELS)
+    scaled = tuple(level * part for level, part in zip(levels, noise.details, strict=False))
+    noisy = (
+        gaussian_picture(exact, 64, generator)
+        + wavelets.reconstruct(wavelets.Pyramid(levels[-1] * noise.coarse, scaled, (64, 64)))[0]
+    )
+    draws = torch.stack([walked(exact, noisy, levels, k, schedule=POSTERIOR) for k in range(count)])
+    got, given = wavelets.decompose(draws, LEVELS), wavelets.decompose(noisy[None], LEVELS)
+    assert torch.allclose(got.coarse, given.coarse.expand_as(got.coarse), atol=1e-4)
+    for scale in range(LEVELS):
+        # Far from the border, where the frame is the picture's own mirror image and has its noise.
+        inner = slice(12 >> scale, -(12 >> scale))
+        values, seen = (each.details[scale][..., inner, inner] for each in (got, given))
+        variance = VARIANCES[str(scale)] * exact.details[scale].std ** 2
+        share = variance / (variance + (levels[scale] / 2 ** (scale + 1)) ** 2)
+        expected = variance * (1 - share)
+        errors = (2 / values.numel()) ** 0.5
+        assert float((values - share * seen).square().mean()) == pytest.approx(expected, rel=5 * errors + 0.02)
+        missed = float((values.mean(dim=0) - share * seen[0]).square().mean())
+        assert missed == pytest.approx(expected / count, rel=5 * errors * count**0.5 + 0.05)
 
 
 def test_the_mean_of_an_exact_gaussian_model_is_the_posterior_mean(exact):

@@ -72,7 +72,7 @@ def rounding(model: WaveletCascade, whole: Tensor) -> float:
 
 VERBS = {
     "denoise": {},
-    "denoise sample": {"seed": 3, "schedules": SCHEDULES},
+    "denoise sample": {"seed": 3, "schedule": SCHEDULES[0]},
     "upscale": {"factor": 4},
     "upscale sample": {"factor": 4, "seed": 3, "schedule": SCHEDULES[1]},
 }

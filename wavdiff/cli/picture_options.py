@@ -79,9 +79,9 @@ class PictureOptions:
         float | None, typer.Option(metavar="0.9", help="With --samples: images of the bounds that hold so much.")
     ] = None
     seed: int = 0
-    solver: Annotated[str | None, typer.Option(help="Of draws: dpm, sde-dpm, heun or euler; default the model's.")] = (
-        None
-    )
+    solver: Annotated[
+        str | None, typer.Option(help="Of draws: sde-dpm; to enlarge also dpm, heun or euler; default the model's.")
+    ] = None
     steps: Annotated[int | None, typer.Option(help="Of draws: number of noise levels; default the model's.")] = None
     colour: Annotated[str, typer.Option(help="How a gray model takes an RGB picture: channels (apart) or luma.")] = (
         "channels"

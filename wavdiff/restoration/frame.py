@@ -57,8 +57,12 @@ class FramedPicture:
             if scale and self._half
             else self.read(where.scaled(2**scale))
         )
-        shrink = values.shape[-1] // where.width
-        return functional.avg_pool2d(values[None], shrink)[0] if shrink > 1 else values
+        return block_means(values, values.shape[-1] // where.width)
+
+
+def block_means(values: Tensor, side: int) -> Tensor:
+    """Means of blocks of side x side pixels, (..., c, h, w)."""
+    return functional.avg_pool2d(values, side) if side > 1 else values
 
 
 def _mirrored(index: Tensor, length: int) -> Tensor:

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from wavdiff.images.rectangle import Read, Rectangle, Write, bands
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.tiled import Progress, TiledCanvas, denoise_tiled, upscale_tiled
 from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import shown
 
 if TYPE_CHECKING:
     from wavdiff.restoration.brightness_noise import NoiseCurve
@@ -116,8 +116,12 @@ class Denoise:
 
     def __init__(self, cascade: WaveletCascade, request: RestorationRequest) -> None:
         self.cascade, self.sigma, self.request = cascade, request.sigma, request
-        # It starts at a noisy picture: the deterministic solver would map every picture to one and the same draw.
-        self.schedules = _schedules(cascade, request.solver or "sde-dpm", request.steps)
+        if request.solver not in (None, "sde-dpm"):
+            raise WavdiffError(
+                f"draws of a denoised picture have the solver sde-dpm, got {shown(request.solver)}: the others go one "
+                "way from the noisy picture, and would draw the same every time"
+            )
+        self.schedule = cascade.schedule("posterior", **_changes(request))
 
     def study(self, picture: Plain, name: str, messages: list[str]) -> Noise:
         """The noise, given or measured."""
@@ -166,16 +170,16 @@ class Denoise:
         if known.curve is not None:
             picture = replace(picture, read=known.curve.stabilising(picture.read))
             write = known.curve.unstabilising(write)
-        schedules = self.schedules if effort.mode == "sample" else None
+        schedule = self.schedule if effort.mode == "sample" else None
         if max(levels) == 0:  # nothing to remove
             picture.hand_over(write)
         elif is_local(cascade) and not (knows_border(cascade, picture.size) and len(set(levels)) == 1):
-            denoise_tiled(_canvas(cascade, picture, effort), picture.read, picture.size, levels, write, schedules)
+            denoise_tiled(_canvas(cascade, picture, effort), picture.read, picture.size, levels, write, schedule)
         else:
 
             def whole(batch: Tensor, seeds: list[int]) -> Tensor:
-                if schedules:
-                    return cascade.draw_posterior(batch, levels[0], seeds, *schedules)
+                if schedule:
+                    return cascade.draw_posterior(batch, levels[0], seeds, schedule)
                 return cascade.denoise(batch, torch.full((batch.shape[0],), levels[0], device=batch.device)).mean
 
             _in_one_piece(cascade, picture, seed, whole, write, effort.progress)
@@ -207,7 +211,7 @@ class Upscale:
     def __init__(self, cascade: WaveletCascade, request: RestorationRequest) -> None:
         cascade.scales_of(request.factor)
         self.cascade, self.factor = cascade, request.factor
-        self.schedule = _schedules(cascade, request.solver, request.steps)[1]
+        self.schedule = cascade.schedule("details", **_changes(request))
 
     def study(self, picture: Plain, name: str, messages: list[str]) -> None:
         """Nothing has to be known."""
@@ -274,10 +278,10 @@ def scale_levels(estimate: NoiseEstimate, scales: int) -> list[float]:
     return [2 * level for level in octaves[:scales]]
 
 
-def _schedules(cascade: WaveletCascade, solver: str | None, steps: int | None) -> tuple[Schedule, Schedule]:
-    """(low-pass, details): the schedules of draws, with the user's changes."""
-    changes = {name: value for name, value in (("solver", solver), ("steps", steps)) if value is not None}
-    return cascade.schedule("lowpass", **changes), cascade.schedule("details", **changes)
+def _changes(request: RestorationRequest) -> dict[str, Any]:
+    """What the user changes of the schedule of draws."""
+    given = (("solver", request.solver), ("steps", request.steps))
+    return {name: value for name, value in given if value is not None}
 
 
 def _canvas(cascade: WaveletCascade, picture: Plain, effort: Effort) -> TiledCanvas:

@@ -22,10 +22,11 @@ from wavdiff.images.rectangle import Read, Rectangle, Write, tiles
 from wavdiff.models import wavelets
 from wavdiff.models.cascade import walk
 from wavdiff.models.cascade.canvas import AtLevel
+from wavdiff.models.cascade.joint_walk import draw_posterior
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.random_numbers import position_noise
 from wavdiff.models.cascade.solvers import Schedule
-from wavdiff.restoration.frame import FramedPicture
+from wavdiff.restoration.frame import FramedPicture, block_means
 from wavdiff.system.devices import has_fast_bfloat16
 from wavdiff.system.errors import WavdiffError
 
@@ -109,6 +110,16 @@ class TiledCanvas:
             if self.progress:
                 self.progress(self._done, self._all)
 
+    def pieces(self, multiple: int) -> Iterator[Rectangle]:
+        """Tiles that no network looks at."""
+        height, width = self.size(0)
+        for tile in tiles((height // multiple, width // multiple), max(1, LARGEST_TILE // multiple**2)):
+            yield tile.scaled(multiple)
+
+    def observe(self, image: Any, levels: int, wavelet: str) -> _Observed:
+        """A plane by its block means."""
+        return _Observed(lambda scale, where: block_means(image.read(where.scaled(2**scale)), 2**scale), levels)
+
     def noise(self, purpose: tuple[object, ...], step: object, groups: int, where: Rectangle) -> Tensor:
         """Noise by place."""
         return self.batch(position_noise((self.seed, *purpose, step), groups * self.planes, where))
@@ -179,11 +190,24 @@ class _Delivery:
         pass
 
 
-class _Framed:
-    """A framed picture as an observation, and as the field that a walk enlarges and does not write to."""
+class _Observed:
+    """An observation, by its x_scale: `at(scale, where)` are rectangles (images, c, h, w) of it."""
 
-    def __init__(self, picture: FramedPicture, canvas: TiledCanvas, levels: int) -> None:
-        self._picture, self._canvas, self._levels = picture, canvas, levels
+    def __init__(self, at: Callable[[int, Rectangle], Tensor], levels: int) -> None:
+        self._at, self._levels = at, levels
+
+    def coarse(self, where: Rectangle) -> Tensor:
+        return self._at(self._levels, where)
+
+    def split(self, scale: int, where: Rectangle) -> tuple[Tensor, Tensor]:
+        return wavelets.split(self._at(scale, where.scaled(2)))
+
+
+class _Framed:
+    """A framed picture as a field that is read only."""
+
+    def __init__(self, picture: FramedPicture, canvas: TiledCanvas) -> None:
+        self._picture, self._canvas = picture, canvas
 
     def read(self, where: Rectangle) -> Tensor:
         return self._canvas.batch(self._picture.read(where))
@@ -194,12 +218,6 @@ class _Framed:
     def close(self) -> None:
         self._picture.close()
 
-    def coarse(self, where: Rectangle) -> Tensor:
-        return self._canvas.batch(self._picture.at(self._levels, where))
-
-    def split(self, scale: int, where: Rectangle) -> tuple[Tensor, Tensor]:
-        return wavelets.split(self._canvas.batch(self._picture.at(scale, where.scaled(2))))
-
 
 @torch.inference_mode()
 def denoise_tiled(
@@ -208,9 +226,9 @@ def denoise_tiled(
     size: tuple[int, int],
     noise_levels: list[float],
     write: Write,
-    schedules: tuple[Schedule, Schedule] | None = None,
+    schedule: Schedule | None = None,
 ) -> None:
-    """Remove white noise.
+    """Remove noise.
 
     Args:
         canvas: the model, and how.
@@ -218,7 +236,7 @@ def denoise_tiled(
         noise_levels: for every detail scale, finest first, and the low-pass image: the standard deviation of the
             noise there as that of white noise on the picture, library units; for white noise all are equal.
         write: takes the result.
-        schedules: (low-pass, details) of a draw from the posterior, starting at the noise level; None: its mean.
+        schedule: of a draw from the posterior, starting at the noise level; None: its mean.
     """
     cascade, levels = canvas.cascade, canvas.cascade.levels
     if len(noise_levels) != levels + 1 or not all(0 <= level < float("inf") for level in noise_levels):
@@ -227,15 +245,15 @@ def denoise_tiled(
     picture = FramedPicture(read, size, canvas.planes, FRAME, 2**levels)
     canvas.begin(picture, 1, write)
     given = [max(level, 1e-7) for level in noise_levels]  # no schedule begins at zero
-    low = fine = 1
-    if schedules is not None:
-        low, fine = (each.beginning_at(1.0).calls for each in schedules)
-    canvas.plan(
-        [(levels, cascade.lowpass, low), *((scale + 1, each, fine) for scale, each in enumerate(cascade.details))]
-    )
-    if levels:
-        picture.keep_half(canvas.planes * picture.size[0] * picture.size[1] <= canvas.memory_bytes // 8)
-    walk.denoise(cascade, canvas, _Framed(picture, canvas, levels), given, schedules)
+    calls = 1 if schedule is None else schedule.beginning_at(1.0).calls
+    canvas.plan([(levels, cascade.lowpass, calls), *((k + 1, each, calls) for k, each in enumerate(cascade.details))])
+    if schedule is not None:
+        draw_posterior(cascade, canvas, _Framed(picture, canvas), given, schedule)
+    else:
+        if levels:
+            picture.keep_half(canvas.planes * picture.size[0] * picture.size[1] <= canvas.memory_bytes // 8)
+        observed = _Observed(lambda scale, where: canvas.batch(picture.at(scale, where)), levels)
+        walk.denoise(cascade, canvas, observed, given)
     picture.close()
 
 
@@ -263,7 +281,7 @@ def upscale_tiled(
     canvas.begin(picture, factor, write)
     count = 1 if schedule is None else schedule.calls
     canvas.plan([(scale + 1, cascade.details[scale], count) for scale in range(scales)])
-    walk.enlarge(cascade, canvas, _Framed(picture, canvas, 0), scales, schedule)
+    walk.enlarge(cascade, canvas, _Framed(picture, canvas), scales, schedule)
 
 
 def check_local(cascade: WaveletCascade, name: str) -> None:

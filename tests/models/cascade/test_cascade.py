@@ -99,16 +99,15 @@ def test_denoising_without_augmentation_is_the_mean_of_the_factorisation(level: 
     # It is not the full posterior mean: information does not flow from fine to coarse.
     full = rows(noisy) @ wiener(cascade.covariance, level).T
     assert (got - full).norm() > 1e-4 * full.norm()
-    # The helper of the sampling test agrees.
-    mean, _ = cascade.factorised_posterior(noisy[:1], level)
-    torch.testing.assert_close(mean, estimate[0], rtol=0, atol=1e-10)
 
 
-def test_posterior_samples_have_the_mean_and_covariance_of_the_factorisation() -> None:
+def test_posterior_samples_have_the_mean_and_covariance_of_the_posterior() -> None:
+    """Of whole images: walking all scales together, no scale is drawn without what the others know of it."""
     cascade, level, count = GaussianCascade(), 0.25, 600
     noisy = cascade.draw(1) + level * torch.randn(1, 1, 8, 8, generator=derive_generator(3), dtype=torch.float64)
-    mean, covariance = cascade.factorised_posterior(noisy, level)
-    samples = cascade.draw_posterior(noisy.expand(count, 1, 8, 8), level, range(count), SDE, SDE)
+    gain = wiener(cascade.covariance, level)
+    mean, covariance = gain @ noisy.flatten(), cascade.covariance - gain @ cascade.covariance
+    samples = cascade.draw_posterior(noisy.expand(count, 1, 8, 8), level, range(count), SDE)
     worst, mean_square, worst_mean = worst_and_mean_score(rows(samples), mean, covariance)
     assert worst < 5 and worst_mean < 4.5
     assert mean_square < 1 + 4 * (2 / 2080) ** 0.5
@@ -206,8 +205,8 @@ def test_posterior_samples_and_enlargements_depend_on_their_own_seed_only() -> N
     cascade = small_cascade()
     cascade.autocast = False
     image = torch.rand(1, 1, 16, 16, generator=derive_generator(0)).expand(3, 1, 16, 16)
-    noisy = cascade.draw_posterior(image, 0.2, [1, 2, 3], FINE, FINE)
-    alone = cascade.draw_posterior(image[:1], 0.2, [2], FINE, FINE)
+    noisy = cascade.draw_posterior(image, 0.2, [1, 2, 3], FINE)
+    alone = cascade.draw_posterior(image[:1], 0.2, [2], FINE)
     torch.testing.assert_close(alone[0], noisy[1], rtol=0, atol=1e-5)
     large = cascade.upscale(image, 2, seeds=[1, 2, 3], schedule=FINE)
     alone = cascade.upscale(image[:1], 2, seeds=[2], schedule=FINE)
@@ -244,7 +243,7 @@ def test_any_size_is_denoised_and_enlarged(size: tuple[int, int]) -> None:
     level = torch.tensor([0.1, 0.1])
     for result in (
         cascade.denoise(image, level).mean,
-        cascade.draw_posterior(image, 0.1, [0, 1], FINE, FINE),
+        cascade.draw_posterior(image, 0.1, [0, 1], FINE),
     ):
         assert result.shape == image.shape and result.isfinite().all()
     for factor in (2, 4):
@@ -515,7 +514,7 @@ def test_draws_from_the_posterior_have_no_correctors() -> None:
     """They would forget the observation."""
     cascade = GaussianCascade()
     noisy, corrected = torch.randn(2, 1, 8, 8, dtype=torch.float64), dataclasses.replace(SDE, correctors=5)
-    draws = [cascade.draw_posterior(noisy, 0.3, [1, 2], walk, walk) for walk in (SDE, corrected)]
+    draws = [cascade.draw_posterior(noisy, 0.3, [1, 2], walk) for walk in (SDE, corrected)]
     assert torch.equal(*draws)
 
 

@@ -71,6 +71,14 @@ class Canvas(Protocol):
         """Tiles that cover x_grid, and each with the halo that the denoiser's network needs."""
         ...
 
+    def pieces(self, multiple: int) -> Iterator[Rectangle]:
+        """Rectangles that cover x_0, whose sides and corners are multiples of a power of two."""
+        ...
+
+    def observe(self, image: Field, levels: int, wavelet: str) -> Observation:
+        """A field of x_0 as a noisy picture."""
+        ...
+
     def noise(self, purpose: tuple[object, ...], step: object, groups: int, where: Rectangle) -> Tensor:
         """Standard normal noise for a step of a walk; what is drawn depends on seeds and not on the batch or tile."""
         ...
@@ -169,6 +177,14 @@ class WholeCanvas:
         whole = Rectangle(0, height, 0, width)
         yield whole, whole
 
+    def pieces(self, multiple: int) -> Iterator[Rectangle]:
+        """All of it."""
+        yield Rectangle(0, self._size[0], 0, self._size[1])
+
+    def observe(self, image: Field, levels: int, wavelet: str) -> WholeObservation:
+        """Its pyramid."""
+        return WholeObservation(image.read(*self.pieces(1)), levels, wavelet)
+
     def seeds_of(self, purpose: tuple[object, ...]) -> list[int]:
         """The seed of every image for a purpose."""
         return self.low_seeds if purpose == ("low",) else self.seeds
@@ -193,7 +209,7 @@ class WholeCanvas:
         if not mean and torch.is_autocast_enabled(device) and hasattr(denoiser, "at"):
             dtype = torch.get_autocast_dtype(device)
             with torch.autocast(device, enabled=False):
-                folded = denoiser.at(level, gray=False, dtype=dtype)
+                folded = denoiser.at(level, coarse_level or 0.0, gray=False, dtype=dtype)
             return lambda noisy, coarse: folded.denoise(noisy, None, coarse)
 
         def denoise(noisy: Tensor, coarse: Coarse | None) -> Denoised:

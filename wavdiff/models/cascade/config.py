@@ -65,7 +65,7 @@ class ModelConfig:
     """The cascade: image size (H, W), channels, wavelet, number of levels, and its networks.
 
     `details` is used at every scale, changed by `scale_networks`: {"1": {"width": 96}}. `ladders` are the default
-    noise ladders of `sample`.
+    noise ladders of `sample`, and of draws given a noisy picture.
     """
 
     image_size: tuple[int, int] = (32, 32)
@@ -96,7 +96,8 @@ class ModelConfig:
         )
         for scale in scales:
             self.detail_network(scale)
-        require(set(self.ladders) <= {"lowpass", "details"}, "model.ladders has lowpass and details", self.ladders)
+        known = {"lowpass", "details", "posterior"}
+        require(set(self.ladders) <= known, "model.ladders has lowpass, details and posterior", self.ladders)
         for name, settings in self.ladders.items():
             _check_schedule(f"model.ladders.{name}", settings)
         count = self.count_parameters()

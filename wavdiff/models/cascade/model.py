@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import Any, Literal, cast
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from wavdiff.models import wavelets
 from wavdiff.models.cascade.blind_denoisers import BlindDenoiser
 from wavdiff.models.cascade.denoisers import EDMDenoiser
+from wavdiff.models.cascade.joint_walk import POSTERIOR
 from wavdiff.models.cascade.networks import build_network, count_multiply_adds, network_class
 from wavdiff.models.cascade.noise import SIGMA_MAX, NoiseDistribution
 from wavdiff.models.cascade.solvers import Schedule
@@ -43,7 +45,8 @@ class WaveletCascade(CascadeVerbs, ModelMixin, ConfigMixin):
         lowpass_std: rms of the low-pass images of the training set, library units.
         detail_stds: rms of the details of each scale, finest first.
         conditioning_augmentation: whether the detail networks were trained with noisy coarse images.
-        ladders: `{"lowpass": {...}, "details": {...}}`, settings of `Schedule` that `sample` uses by default.
+        ladders: `{"lowpass": {...}, "details": {...}, "posterior": {...}}`, settings of `Schedule` that `sample`, and
+            draws given a noisy picture, use by default.
         lowpass_range: pixels in [0, 1] to which `sample` stretches a drawn low-pass image by default, or None.
         noise_max: strongest noise in an image, [0, 1] units, that denoising was trained for; None: not known.
         noise_min: weakest noise; None: not known, and taken to be the default of `NoiseDistribution`.
@@ -108,13 +111,19 @@ class WaveletCascade(CascadeVerbs, ModelMixin, ConfigMixin):
         most = self.config["noise_max"]
         return None if most is None else float(most)
 
-    def schedule(self, name: Literal["lowpass", "details"], **changes: Any) -> Schedule:
-        """The default schedule of the low-pass image or the details, with `changes`; "heun" drops its correctors."""
+    def schedule(self, name: Literal["lowpass", "details", "posterior"], **changes: Any) -> Schedule:
+        """The default schedule of the low-pass image, the details, or draws given a noisy picture, with `changes`.
+
+        "heun" drops its correctors.
+        """
         if changes.get("solver") == "heun":
             changes = {"correctors": 0, **changes}
+        own = (self.config["ladders"] or {}).get(name, {})
+        if name == "posterior":
+            return dataclasses.replace(POSTERIOR, **{**own, **changes})
         denoisers = [self.lowpass] if name == "lowpass" else list(self.details)
         top = min((float(cast(Any, denoiser).top) for denoiser in denoisers), default=SIGMA_MAX)
-        return Schedule(**{"sigma_max": top, **(self.config["ladders"] or {}).get(name, {}), **changes})
+        return Schedule(**{"sigma_max": top, **own, **changes})
 
     def denoiser(self, name: str) -> EDMDenoiser | BlindDenoiser:
         """The denoiser of scale "low", "0", "1", ..."""

@@ -52,6 +52,9 @@ class Schedule:
         corrector_step: h in (0, 1]; 1 draws all noise anew. The noise keeps its level exactly, the image does not: of
             a Gaussian image of variance v, correctors without end would leave (1 - h/2) / (1 - h e/2) of the variance
             v + sigma^2, with e = sigma^2 / (v + sigma^2). Few large ones are far from that; many should be small.
+        noise_scale: of the noise that "sde-dpm" adds, as a multiple of what it should be: networks trained for least
+            squares take a little too much away, and somewhat more than 1 makes up for it (S_noise of Karras et al.
+            2022, section 4). 1 is right for an exact denoiser.
 
     Raises:
         WavdiffError: a value out of its range.
@@ -64,6 +67,7 @@ class Schedule:
     rho: float = 7.0
     correctors: int = 0
     corrector_step: float = 0.5
+    noise_scale: float = 1.0
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
@@ -78,7 +82,7 @@ class Schedule:
         if not 0 <= self.correctors <= MOST_STEPS or (self.correctors and self.solver == "heun"):
             rule = "0 with heun" if self.solver == "heun" else f"between 0 and {MOST_STEPS}"
             raise WavdiffError(f"correctors must be {rule}, got {shown(self.correctors)}")
-        for name in ("sigma_max", "sigma_min", "rho", "corrector_step"):
+        for name in ("sigma_max", "sigma_min", "rho", "corrector_step", "noise_scale"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, numbers.Real):
                 raise WavdiffError(f"{name} must be a number, got {shown(value)}")
@@ -88,6 +92,8 @@ class Schedule:
             raise WavdiffError(f"rho must be in [1, 100], got {shown(self.rho)}")
         if not 0 < self.corrector_step <= 1:
             raise WavdiffError(f"corrector_step must be in (0, 1], got {self.corrector_step}")
+        if not 0.5 <= self.noise_scale <= 2:
+            raise WavdiffError(f"noise_scale must be in [0.5, 2], got {self.noise_scale}")
         if not 0 < self.sigma_min < self.sigma_max:
             raise WavdiffError(
                 f"the schedule needs 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}"
@@ -163,7 +169,7 @@ def recurrence(schedule: Schedule) -> list[Step]:
         steps += [corrector] * schedule.correctors
         stochastic = schedule.solver == "sde-dpm"
         rest = 1 - ratio**2 if stochastic else 1 - ratio
-        state, noise = (ratio**2, following * math.sqrt(rest)) if stochastic else (ratio, 0.0)
+        state, noise = (ratio**2, schedule.noise_scale * following * rest**0.5) if stochastic else (ratio, 0.0)
         slope = 0.0
         if schedule.solver != "euler" and not schedule.correctors and index > 0 and following > 0:
             slope = rest / 2 * math.log(level / following) / math.log(levels[index - 1] / level)

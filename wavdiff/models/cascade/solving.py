@@ -7,7 +7,8 @@ whose steps depend on the image itself, is the other sampler, for whole images.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,34 +19,73 @@ from wavdiff.images.rectangle import Rectangle
 from wavdiff.models.cascade.ascent import Ascent, ascend
 from wavdiff.models.cascade.canvas import Canvas, Field, WholeCanvas, WholeField
 from wavdiff.models.cascade.denoising import Coarse, Denoiser
-from wavdiff.models.cascade.solvers import Counted, Schedule, recurrence
+from wavdiff.models.cascade.solvers import Counted, Schedule, Step, recurrence
 
 Walker = Schedule | Ascent
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Array(ABC):
     """One array that is drawn: a low-pass image, the details of a scale, or a whole image.
 
     Attributes:
         name: of its scale, for messages.
-        model: its denoiser.
         grid: number of the image on whose grid it lies.
         groups: its channels, in those of an image.
         purpose: what its random numbers are for.
-        start: gives the state at the first noise level.
         finish: takes the result, tile by tile.
-        coarse: for details, the coarse image.
     """
 
     name: str
-    model: Any
     grid: int
     groups: int
     purpose: tuple[object, ...]
-    start: Callable[[Rectangle], Tensor]
     finish: Callable[[Rectangle, Tensor], None]
+
+    @property
+    @abstractmethod
+    def unit(self) -> float:
+        """Rms of the array over the training set, library units: the unit of standard levels."""
+
+    @abstractmethod
+    def steps(self, schedule: Schedule) -> Sequence[Any]:
+        """The walk down a schedule, as `recurrence`."""
+
+    @abstractmethod
+    def denoised(self, canvas: Canvas, step: Any, state: Field | None) -> Iterator[tuple[Rectangle, Tensor, Tensor]]:
+        """Tiles, and of each the state and what it becomes denoised; None: the state at the first noise level."""
+
+
+@dataclass(frozen=True)
+class Drawn(Array):
+    """The low-pass image or the details of a scale.
+
+    Attributes:
+        model: its denoiser.
+        start: gives the state at the first noise level.
+        coarse: for details, the coarse image.
+    """
+
+    model: Any
+    start: Callable[[Rectangle], Tensor]
     coarse: Field | None = None
+
+    @property
+    def unit(self) -> float:
+        """The rms of the scale."""
+        return float(self.model.std)
+
+    def steps(self, schedule: Schedule) -> list[Step]:
+        """See `Array`."""
+        return recurrence(schedule)
+
+    def denoised(self, canvas: Canvas, step: Step, state: Field | None) -> Iterator[tuple[Rectangle, Tensor, Tensor]]:
+        """See `Array`; each tile with the halo that the network needs."""
+        answer = canvas.at(self.model, step.level * self.unit)
+        for tile, region in canvas.sweep(self.grid, self.model):
+            y = self.start(region) if state is None else state.read(region)
+            mean = answer(y, None if self.coarse is None else Coarse(self.coarse.read(region))).mean
+            yield tile, region.cut(y, tile), region.cut(mean, tile)
 
 
 def solve(
@@ -69,7 +109,7 @@ def solve(
         given = WholeField((coarse.shape[-2], coarse.shape[-1]))
         given.values = coarse
     result = canvas.image(0)
-    array = Drawn("0", denoiser, 0, 1, ("solve",), lambda where: start, result.write, given)
+    array = Drawn("0", 0, 1, ("solve",), result.write, denoiser, lambda where: start, given)
     draw(canvas, array, schedule)
     return result.values
 
@@ -79,10 +119,10 @@ def start_level(walker: Walker, model: Any) -> float:
     return 2 * walker.sigma_0 if isinstance(walker, Ascent) else walker.sigma_max * float(model.std)
 
 
-def draw(canvas: Canvas, array: Drawn, walker: Walker, counted: Counted | None = None) -> None:
+def draw(canvas: Canvas, array: Array, walker: Walker, counted: Counted | None = None) -> None:
     """Walk from the array's start to noise level zero; `counted` is told the network calls of every image."""
     if isinstance(walker, Ascent):
-        assert isinstance(canvas, WholeCanvas)
+        assert isinstance(canvas, WholeCanvas) and isinstance(array, Drawn)
         calls = _ascend(canvas, array, walker)
     else:
         _descend(canvas, array, walker)
@@ -91,22 +131,18 @@ def draw(canvas: Canvas, array: Drawn, walker: Walker, counted: Counted | None =
         counted(array.name, calls)
 
 
-def _descend(canvas: Canvas, array: Drawn, schedule: Schedule) -> None:
+def _descend(canvas: Canvas, array: Array, schedule: Schedule) -> None:
     """Every step of the schedule over all tiles before the next begins."""
-    model, coarse = array.model, array.coarse
-    steps = recurrence(schedule)
+    steps = array.steps(schedule)
     state: Field | None = None
     before: Field | None = None
     for index, step in enumerate(steps):
         last = index == len(steps) - 1
-        answer = canvas.at(model, step.level * model.std)
         following = None if last else canvas.plane(array.grid, array.groups)
         kept = None if last or not steps[index + 1].before else canvas.plane(array.grid, array.groups)
-        for tile, region in canvas.sweep(array.grid, model):
-            y = array.start(region) if state is None else state.read(region)
-            mean = region.cut(answer(y, None if coarse is None else Coarse(coarse.read(region))).mean, tile)
-            noise = model.std * canvas.noise(array.purpose, index, array.groups, tile) if step.noise else None
-            y = step.apply(region.cut(y, tile), mean, before.read(tile) if step.before and before else None, noise)
+        for tile, y, mean in array.denoised(canvas, step, state):
+            noise = array.unit * canvas.noise(array.purpose, index, array.groups, tile) if step.noise else None
+            y = step.apply(y, mean, before.read(tile) if step.before and before else None, noise)
             if following is None:
                 array.finish(tile, y)
             else:

@@ -10,16 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavdiff.models.cascade import walk
-from wavdiff.models.cascade.canvas import WholeCanvas, WholeObservation
+from wavdiff.models import wavelets
+from wavdiff.models.cascade import joint_walk, walk
+from wavdiff.models.cascade.canvas import WholeCanvas, WholeField
 from wavdiff.models.cascade.denoising import Coarse, Denoised
 from wavdiff.models.cascade.solvers import Counted, Schedule
 from wavdiff.models.cascade.solving import Walker
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
-
-POSTERIOR = Schedule(solver="sde-dpm"), Schedule(steps=10, solver="sde-dpm")
-"""Schedules (low-pass, details) of draws from a posterior, where none are named."""
 
 
 class CascadeVerbs:
@@ -81,23 +79,23 @@ class CascadeVerbs:
 
     def denoise_walk(self, noisy: Tensor, level: Tensor) -> list[Tensor]:
         """The denoised x_J, ..., x_0 on the way of `denoise`; only x_0 is cropped to the input."""
-        return self._denoised(noisy, level, None, ())
+        canvas, image = self._canvas_of(noisy)
+        with self.network_context():
+            observed = canvas.observe(image, self.levels, self.wavelet)
+            walk.denoise(self, canvas, observed, [level] * (self.levels + 1))
+        images = [field.values for field in canvas.images]
+        return [*images[:-1], _cropped(images[-1], noisy)]
 
     def draw_posterior(
-        self,
-        noisy: Tensor,
-        level: float,
-        seeds: Sequence[int],
-        lowpass_schedule: Schedule | None = None,
-        detail_schedule: Schedule | None = None,
+        self, noisy: Tensor, level: float, seeds: Sequence[int], schedule: Schedule | None = None
     ) -> Tensor:
-        """Draw from the posterior given a noisy batch, scale after scale.
+        """Draw from the posterior given a noisy batch (see `joint_walk`).
 
         Args:
             noisy: (B, C, H, W), as for `denoise`.
             level: standard deviation of its white noise, library units; 0 is left alone.
             seeds: one per image.
-            lowpass_schedule, detail_schedule: they start at the noise level.
+            schedule: starts at the noise level.
 
         Returns:
             (B, C, H, W).
@@ -106,20 +104,19 @@ class CascadeVerbs:
             raise WavdiffError(f"one seed per image is needed ({noisy.shape[0]}), got {seeds}")
         if level == 0:
             return noisy
-        schedules = lowpass_schedule or POSTERIOR[0], detail_schedule or POSTERIOR[1]
-        return self._denoised(noisy, level, schedules, seeds)[-1]
-
-    def _denoised(
-        self, noisy: Tensor, level: Any, schedules: tuple[Schedule, Schedule] | None, seeds: Sequence[int]
-    ) -> list[Tensor]:
-        observed = WholeObservation(noisy, self.levels, self.wavelet)
-        height, width = (side << self.levels for side in observed.pyramid.coarse.shape[-2:])
-        canvas = WholeCanvas((height, width), noisy.shape[1], noisy, seeds)
+        canvas, image = self._canvas_of(noisy, seeds)
         with self.network_context():
-            walk.denoise(self, canvas, observed, [level] * (self.levels + 1), schedules)
-        images = [field.values for field in canvas.images]
-        images[-1] = images[-1][..., : noisy.shape[-2], : noisy.shape[-1]]
-        return images
+            levels = [level] * (self.levels + 1)
+            joint_walk.draw_posterior(self, canvas, image, levels, schedule or joint_walk.POSTERIOR)
+        return _cropped(canvas.images[-1].values, noisy)
+
+    def _canvas_of(self, noisy: Tensor, seeds: Sequence[int] = ()) -> tuple[WholeCanvas, WholeField]:
+        """A canvas of the size of a batch, and the batch on it, padded as in `wavelets`."""
+        padded = wavelets.pad_to_multiple(noisy, 2**self.levels)
+        size = (padded.shape[-2], padded.shape[-1])
+        image = WholeField(size)
+        image.values = padded
+        return WholeCanvas(size, noisy.shape[1], noisy, seeds), image
 
     def sample(
         self,
@@ -220,6 +217,11 @@ class CascadeVerbs:
 
     def _like(self) -> Tensor:
         return torch.zeros(())
+
+
+def _cropped(image: Tensor, like: Tensor) -> Tensor:
+    """The image without what was padded."""
+    return image[..., : like.shape[-2], : like.shape[-1]]
 
 
 def stretch(image: Tensor, limits: tuple[float, float]) -> Tensor:

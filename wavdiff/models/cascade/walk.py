@@ -4,7 +4,9 @@
     sample             reverse diffusion from noise   reverse diffusion from noise, given x_j
     enlarge            the input, kept exactly        the same; or the mean: one call at the top noise level
     denoise            one call                       one call, given the denoised x_j
-    draw the posterior reverse SDE from y_J           reverse SDE from the noisy details
+
+A draw from the posterior of a noisy picture walks all scales together, with `denoise` as its denoiser (`joint_walk`):
+drawn scale after scale, the low-pass image would not know what the noisy details say of it.
 
 A step from x_{j+1} to x_j is the same in all of them, in training and in inspection: details are denoised given what is
 known of the coarse image, which may come back corrected, and both are joined (`joined`). Networks are named by the
@@ -28,7 +30,7 @@ from wavdiff.models.cascade.ascent import Ascent
 from wavdiff.models.cascade.canvas import AtLevel, Canvas, Field, Observation, WholeCanvas
 from wavdiff.models.cascade.denoising import Coarse, Denoised
 from wavdiff.models.cascade.random_numbers import position_noise
-from wavdiff.models.cascade.solvers import Counted, Schedule
+from wavdiff.models.cascade.solvers import Counted
 from wavdiff.models.cascade.solving import Drawn, Walker, draw, start_level
 
 
@@ -65,7 +67,7 @@ def sample(
     def start(where: Rectangle) -> Tensor:
         return start_level(low, cascade.lowpass) * canvas.noise(("low",), "start", 1, where) + middle
 
-    draw(canvas, Drawn("low", cascade.lowpass, levels, 1, ("low",), start, image.write), low, counted)
+    draw(canvas, Drawn("low", levels, 1, ("low",), image.write, cascade.lowpass, start), low, counted)
     if finish_lowpass:
         image.values = finish_lowpass(image.values)
     for scale in range(levels - 1, stop_scale - 1, -1):
@@ -91,33 +93,33 @@ def denoise(
     canvas: Canvas,
     observed: Observation,
     levels: Sequence[Any],
-    schedules: tuple[Schedule, Schedule] | None = None,
+    finished: Field | None = None,
 ) -> None:
-    """Denoise a noisy picture: its posterior mean, or with `schedules` (low-pass, details) a draw from the posterior.
+    """Denoise a noisy picture: its posterior mean.
 
     Args:
         cascade, canvas: the model, and where.
         observed: the picture.
         levels: for every detail scale, finest first, and the low-pass image: the standard deviation of the noise there
             as that of white noise on the picture, library units; numbers, or for a whole canvas (B,).
-        schedules: they begin at the noise level.
+        finished: takes x_0 where that is the mean of a solver's step; None: the canvas keeps it.
     """
+    mean = finished is None
+
+    def field(grid: int) -> Field:
+        if finished is None:
+            return canvas.image(grid)
+        return canvas.plane(grid, 1) if grid else finished
+
     count = len(cascade.details)
     low, coarse_level = cascade.lowpass, levels[-1] / 2**count
-    image = canvas.image(count)
-    if schedules is None:
-        answer = canvas.at(low, coarse_level, mean=True)
-        for tile, region in canvas.sweep(count, low):
-            image.write(tile, region.cut(answer(observed.coarse(region), None).mean, tile))
-    else:
-        begun = schedules[0].beginning_at(coarse_level / low.std)
-        draw(canvas, Drawn("low", low, count, 1, ("low",), observed.coarse, image.write), begun)
+    image = field(count)
+    answer = canvas.at(low, coarse_level, mean=mean)
+    for tile, region in canvas.sweep(count, low):
+        image.write(tile, region.cut(answer(observed.coarse(region), None).mean, tile))
     for scale in range(count - 1, -1, -1):
-        finer, level = canvas.image(scale), levels[scale] / 2 ** (scale + 1)
-        if schedules is None:
-            denoise_details(cascade, canvas, scale, image, finer, observed, level, coarse_level)
-        else:
-            draw_details(cascade, canvas, scale, image, finer, schedules[1], observed, level)
+        finer, level = field(scale), levels[scale] / 2 ** (scale + 1)
+        denoise_details(cascade, canvas, scale, image, finer, observed, level, coarse_level, mean=mean)
         image.close()
         image, coarse_level = finer, (coarse_level**2 + 3 * level**2) ** 0.5
 
@@ -131,12 +133,14 @@ def denoise_details(
     observed: Observation | None = None,
     level: Any = None,
     coarse_level: Any = None,
+    *,
+    mean: bool = True,
 ) -> None:
     """x_scale from x_{scale + 1} by one call: given the noisy details, or without `observed` given x_{scale + 1}."""
     model = cascade.details[scale]
     knows_noise = observed is not None and cascade.conditioning_augmentation
     answer = canvas.at(
-        model, model.top * model.std if observed is None else level, coarse_level if knows_noise else None, mean=True
+        model, model.top * model.std if observed is None else level, coarse_level if knows_noise else None, mean=mean
     )
     for tile, region in canvas.sweep(scale + 1, model):
         x = coarse.read(region)
@@ -157,26 +161,19 @@ def draw_details(
     coarse: Field,
     finer: Field,
     walker: Walker,
-    observed: Observation | None = None,
-    level: float = 0.0,
     counted: Counted | None = None,
 ) -> None:
-    """x_scale from x_{scale + 1} by a reverse diffusion, from noise or from the noisy details at `level`."""
+    """x_scale from x_{scale + 1} by a reverse diffusion from noise."""
     model = cascade.details[scale]
     purpose = ("details", scale)
-    if observed is not None:
-        assert isinstance(walker, Schedule)
-        walker = walker.beginning_at(level / model.std)
 
     def start(where: Rectangle) -> Tensor:
-        if observed is not None:
-            return observed.split(scale, where)[1]
         return start_level(walker, model) * canvas.noise(purpose, "start", 3, where)
 
     def finish(tile: Rectangle, details: Tensor) -> None:
         finer.write(tile.scaled(2), joined(Denoised(details, coarse.read(tile)), cascade.wavelet))
 
-    draw(canvas, Drawn(str(scale), model, scale + 1, 3, purpose, start, finish, coarse), walker, counted)
+    draw(canvas, Drawn(str(scale), scale + 1, 3, purpose, finish, model, start, coarse), walker, counted)
 
 
 def mean_at_top(model: Any, scale: int, coarse: Tensor, where: Rectangle, answer: AtLevel) -> Tensor:
