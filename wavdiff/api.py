@@ -120,6 +120,9 @@ def upscale(
 ) -> Any:
     """Enlarge pictures by 2, 4, ...; with Haar, the result's block means are the input.
 
+    Floating-point results may leave the range a little, which integers and Pillow images cannot: those are the nearest
+    pictures within the range that have the block means.
+
     Args:
         image: a Pillow image, a NumPy array or a tensor, as for `denoise`. Opacity is enlarged as well.
         factor: a power of two that the cascade has scales for.
@@ -157,7 +160,7 @@ def _restored(image: Any, cascade: WaveletCascade, request: RestorationRequest) 
         alpha, key = (None if plane is None else plane[index].cpu() for plane in (pictures.alpha, pictures.key))
         info = replace(plain_info((height, width), channels), has_alpha=alpha is not None, has_key=key is not None)
         source = MemorySource(Planes(pictures.colour[index].cpu(), alpha, key), info)
-        work = Restorer(cascade, source, replace(request, seed=request.seed + index), None)
+        work = Restorer(cascade, source, replace(request, seed=request.seed + index), None, limited=pictures.limited)
         work.prepare()
         result = torch.empty(channels, *work.size)
 

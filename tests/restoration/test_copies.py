@@ -117,7 +117,8 @@ def restored(cascade: WaveletCascade, image: Tensor, **settings: Any) -> Tensor:
     info = plain_info((image.shape[1], image.shape[2]), 3)
     calls: list[tuple[int, int]] = []
     request = RestorationRequest(**settings)
-    work = Restorer(cascade, MemorySource(Planes(image, None, None), info), request, lambda *done: calls.append(done))
+    source = MemorySource(Planes(image, None, None), info)
+    work = Restorer(cascade, source, request, lambda *done: calls.append(done), limited=False)
     work.prepare()
     result = torch.full((3, *work.size), float("nan"))
     work.colour(lambda where, values: where.of(result).copy_(values), "mean", 0)

@@ -134,10 +134,24 @@ def test_opaque_and_transparent_regions_have_no_fringes(tmp_path):
     assert seen[:, 1].max() < 120  # no green
 
 
-def test_block_means_are_reported_and_kept(tmp_path):
-    result = run(saved(tmp_path / "a.png", noise(*SIZE, 3)), tmp_path / "b.png", verb="upscale", factor=4)
+@pytest.mark.parametrize("mode", ["mean", "sample"])
+def test_block_means_of_the_file_are_kept_and_reported(tmp_path, mode):
+    """Black and white among them, where a result would leave the range."""
+    small = noise(*SIZE, 3)
+    small[:4], small[-4:] = 0, 255
+    settings = {"verb": "upscale", "factor": 4, "mode": mode, "steps": 2 if mode == "sample" else None}
+    result = run(saved(tmp_path / "a.png", small), tmp_path / "b.png", **settings)
+    made = np.array(Image.open(tmp_path / "b.png")).astype(float)
+    means = made.reshape(SIZE[0], 4, SIZE[1], 4, 3).mean(axis=(1, 3))
+    off = np.abs(means - small).max()
+    assert off <= 0.5  # what rounding can do; not rounded, it is 0
     (message,) = result.messages
-    assert "block means" in message and float(message.split("most ")[1].split()[0]) < 1e-6
+    assert "block means" in message and float(message.split("most ")[1].split("/")[0]) == pytest.approx(off, rel=0.06)
+    # In memory integers are limited as well, and floats are left as they are.
+    whole = api.upscale(small, 4, model=cascade(), mode=mode, steps=settings["steps"])
+    assert np.abs(whole.astype(float) - made).max() <= 1
+    loose = api.upscale(small / 255.0, 4, model=cascade(), mode=mode, steps=settings["steps"])
+    assert loose.min() < 0 or loose.max() > 1
 
 
 def test_added_noise_is_removed_and_measured(tmp_path):

@@ -52,6 +52,7 @@ class Pictures:
         colour: (N, C, H, W) float32 in [-1, 1] (noise may leave it), C = 1 or 3; not to be changed in place.
         alpha: (N, 1, H, W) float32 opacity in [0, 1], or None.
         key: (N, 1, H, W) float32 in [-1, 1], the black plane of CMYK, or None.
+        limited: whether the way back limits results to the range, as integers do.
         finish: makes what the caller gave of colour, alpha and key.
     """
 
@@ -59,6 +60,7 @@ class Pictures:
     alpha: Tensor | None
     key: Tensor | None
     finish: Callable[[Tensor, Tensor | None, Tensor | None], Any]
+    limited: bool = True
 
     def back(self, colour: Tensor, alpha: Tensor | None = None, key: Tensor | None = None) -> Any:
         """Turn result planes into the kind, dtype, layout and device of the picture.
@@ -195,7 +197,7 @@ def _pictures(
     """Channels (N, C, H, W) float32 of 0..maximum, or of [-1, 1] for None, and what makes such channels a result."""
     if maximum is None:
         _check_values(values, name, "floating-point tensors are in [-1, 1]")
-        return Pictures(values, None, None, lambda colour, alpha, key: finish(colour))
+        return Pictures(values, None, None, lambda colour, alpha, key: finish(colour), limited=False)
     count = 1 if values.shape[1] < 3 else 3
     alpha = values[:, count:].div(maximum) if count < values.shape[1] else None
     colour = values[:, :count].mul(2 / maximum).sub_(1)
@@ -213,7 +215,7 @@ def _pictures(
             channels = torch.cat([channels, alpha.to(channels).mul(maximum)], dim=1)
         return finish(channels if is_float else channels.round_().clamp_(0, maximum).to(torch.int32))
 
-    return Pictures(colour, alpha, None, joined)
+    return Pictures(colour, alpha, None, joined, limited=not is_float)
 
 
 def _check_values(x: Tensor, name: str, unit: str, shown: Callable[[float], float] = float) -> None:

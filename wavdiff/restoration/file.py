@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from wavdiff.images import check_picture_path, create_picture, format_of, open_picture
+from wavdiff.images import PictureWriter, check_picture_path, create_picture, format_of, open_picture
 from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Write
 from wavdiff.models.cascade.model import WaveletCascade
@@ -58,17 +58,23 @@ def restore_file(
     before = {path for path in outputs if os.path.lexists(path)}
     try:
         with open_picture(source, spool_bytes=request.memory_bytes // 8) as reader, ExitStack() as writers:
-            work = Restorer(cascade, reader, request, progress)
+            work = Restorer(cascade, reader, request, progress, limited=True)
             writers.callback(work.close)
             kind = None if isinstance(target, Path) else _format_name(format or reader.info.format)
 
-            def writer(place: Path | BinaryIO) -> Write:
+            def opened(place: Path | BinaryIO) -> PictureWriter:
                 spool = request.memory_bytes // 8 // (1 + request.samples)
                 sink = create_picture(place, reader.info, work.size, format=kind, spool_bytes=spool)
-                writers.enter_context(sink)
+                return writers.enter_context(sink)
+
+            def written(sink: PictureWriter) -> Write:
                 return lambda where, values: sink.write(where, work.completed(where, values))
 
-            main = writer(target)  # what the format cannot hold is refused here, before the work
+            def writer(place: Path | BinaryIO) -> Write:
+                return written(opened(place))
+
+            first = opened(target)  # what the format cannot hold is refused here, before the work
+            main = written(first)
             if isinstance(target, Path):
                 work.messages += check_picture_path(target, reader.info, work.size)
             work.prepare()
@@ -85,7 +91,7 @@ def restore_file(
                     Plain(plane.read, work.size, work.channels).hand_over(writer(next(files)))
                 work.messages += write_summary(draws, request, list(files), main, writer, writers)
             else:
-                watch = work.observer()
+                watch = work.observer(first.info.maximum)
                 work.colour(watch.watching(main) if watch else main, request.mode, 0)
                 work.messages += [watch.report()] if watch else []
     except BaseException:

@@ -13,6 +13,7 @@ from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Read, Rectangle, Write
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.random_numbers import position_noise
+from wavdiff.restoration.block_means import BlockMeans, write_projected
 from wavdiff.restoration.channels import (
     LUMA_NOISE,
     Source,
@@ -24,7 +25,7 @@ from wavdiff.restoration.channels import (
     unmultiplied,
     writing_luma,
 )
-from wavdiff.restoration.checks import BlockMeans, Fidelity
+from wavdiff.restoration.checks import Fidelity
 from wavdiff.restoration.clipped import is_cut_off, write_unclipped
 from wavdiff.restoration.copies import Copy, copies_of, write_averaged
 from wavdiff.restoration.impulses import cleaned_of_impulses
@@ -47,6 +48,7 @@ class Restorer:
         reader: the picture.
         request: what to do.
         progress: called with (tiles done, tiles in all).
+        limited: whether the result will be limited to black and white, as it is in files.
 
     Attributes:
         size: (height, width) of the result.
@@ -57,9 +59,15 @@ class Restorer:
     """
 
     def __init__(
-        self, cascade: WaveletCascade, reader: Source, request: RestorationRequest, progress: Progress | None
+        self,
+        cascade: WaveletCascade,
+        reader: Source,
+        request: RestorationRequest,
+        progress: Progress | None,
+        *,
+        limited: bool,
     ) -> None:
-        self.reader, self.request, self.progress = reader, request, progress
+        self.reader, self.request, self.progress, self._limited = reader, request, progress, limited
         self.messages: list[str] = []
         info = reader.info
         self.channels = info.channels
@@ -135,8 +143,8 @@ class Restorer:
         if self._white < 1:
             write = rescaled_write(write, self._white)
         picture, known, seed = self.noisy, self._known, self.request.seed + draw
-        level = self._cut_off
-        if level is None:
+        keeps_means = self.task.factor > 1 and self._limited and self.task.cascade.wavelet == "haar"
+        if self._cut_off is None and not keeps_means:
             self._run(picture, known, write, mode, seed, self._copies)
             return
         plane = Plane(self.channels, *self.size, in_memory=self.fits(1 + self.request.samples))
@@ -145,15 +153,26 @@ class Restorer:
             self._run(picture, known, inner, mode, seed, self._copies)
 
         try:
-            write_unclipped(run, picture.read, self.size, plane, level, write)
+            if keeps_means:
+                upper = self.alpha.read if self.alpha is not None else None
+                write_projected(run, picture.read, self.task.factor, plane, upper, write)
+            else:
+                assert self._cut_off is not None
+                write_unclipped(run, picture.read, self.size, plane, self._cut_off, write)
         finally:
             plane.close()
 
-    def observer(self) -> BlockMeans | Fidelity | None:
-        """What watches the one result of a request: block means of an enlargement, or PSNR where noise was added."""
+    def observer(self, maximum: int) -> BlockMeans | Fidelity | None:
+        """What watches the one result of a request: block means of an enlargement, or PSNR where noise was added.
+
+        Args:
+            maximum: largest integer of the file that is written.
+        """
         if self.request.add_noise:
             return Fidelity(self.noisy.read, self._plain("colour").read)
-        return BlockMeans(self.noisy.read, self.task.factor) if self.task.factor > 1 else None
+        if self.task.factor == 1:
+            return None
+        return BlockMeans(self.noisy.read, self.task.factor, self.completed, maximum)
 
     def completed(self, where: Rectangle, colour: Tensor) -> Planes:
         """A rectangle of the result with its planes beside colour; colour is divided by its opacity."""

@@ -87,10 +87,12 @@ class Task(Protocol):
     """One thing that is done to pictures by a cascade.
 
     Attributes:
+        cascade: the model.
         factor: sides of the result, in those of the picture.
         enlarges_opacity: whether opacity is a picture to be worked on as well; else it is carried along.
     """
 
+    cascade: WaveletCascade
     factor: int
     enlarges_opacity: bool
 
