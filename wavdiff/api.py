@@ -25,9 +25,9 @@ from wavdiff.models.cascade.sampling import sample_walk
 from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL
 from wavdiff.restoration.channels import MemorySource
+from wavdiff.restoration.plain import Mode
 from wavdiff.restoration.request import Quality, RestorationRequest
 from wavdiff.restoration.restorer import Restorer
-from wavdiff.restoration.tasks import Mode
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import check_sigma, whole_number
 
@@ -108,8 +108,10 @@ def denoise(
 
 def upscale(
     image: Any,
-    factor: int = 2,
+    factor: float = 2,
     *,
+    size: tuple[int, int] | None = None,
+    longest: int | None = None,
     model: str | Path | WaveletCascade = DEFAULT_RESTORATION_MODEL,
     mode: Mode = "mean",
     quality: Quality = "fast",
@@ -118,14 +120,16 @@ def upscale(
     solver: str | None = None,
     colour: Literal["channels", "luma"] = "channels",
 ) -> Any:
-    """Enlarge pictures by 2, 4, ...; with Haar, the result's block means are the input.
+    """Enlarge pictures; with Haar and a power of two, the result's block means are the input.
 
     Floating-point results may leave the range a little, which integers and Pillow images cannot: those are the nearest
     pictures within the range that have the block means.
 
     Args:
         image: a Pillow image, a NumPy array or a tensor, as for `denoise`. Opacity is enlarged as well.
-        factor: a power of two that the cascade has scales for.
+        factor: above 1. Powers of two keep block means; others are made by the next power of two, reduced with Lanczos'
+            filter.
+        size, longest: (height, width) of the result, or its longest side, in the place of a factor.
         model: a cascade, the name of one that ships, or a folder.
         mode: "mean" or "sample".
         quality: of means, as for `denoise`; block means stay.
@@ -134,7 +138,7 @@ def upscale(
         colour: how a gray model takes an RGB picture: its channels apart, or luma and two differences of colour.
 
     Returns:
-        The same kind and type, `factor` times as high and wide.
+        The same kind and type, larger.
 
     Raises:
         WavdiffError: a factor that this cascade cannot do, or something that is no picture.
@@ -142,6 +146,8 @@ def upscale(
     request = RestorationRequest(
         "upscale",
         factor=factor,
+        size=size,
+        longest=longest,
         mode=mode,
         quality=quality,
         seed=seed,

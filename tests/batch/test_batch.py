@@ -309,7 +309,9 @@ class FakeRequest:
     white: float | None = None
     declip: bool = True
     impulses: bool | None = None
-    factor: int = 2
+    factor: float = 2
+    size: tuple[int, int] | None = None
+    longest: int | None = None
     mode: str = "mean"
     quality: str = "fast"
     samples: int = 0
@@ -333,11 +335,15 @@ class FakeCascade:
 def restorer(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Restorer:
     stand_in = Restorer()
     restoration = SimpleNamespace(
-        RestorationRequest=FakeRequest, restore_file=stand_in.restore_file, planned_outputs=stand_in.planned_outputs
+        RestorationRequest=FakeRequest,
+        restore_file=stand_in.restore_file,
+        planned_outputs=stand_in.planned_outputs,
     )
     pipeline = SimpleNamespace(DEFAULT_RESTORATION_MODEL="photos", load_cascade=lambda model, device: FakeCascade())
     monkeypatch.setitem(sys.modules, "wavdiff.restoration", restoration)
     monkeypatch.setitem(sys.modules, "wavdiff.models.folders", pipeline)
+    sizes = SimpleNamespace(target_size=lambda request, size: tuple(int(side * request.factor) for side in size))
+    monkeypatch.setitem(sys.modules, "wavdiff.restoration.target_size", sizes)
     return stand_in
 
 

@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from wavdiff.images.disk_array import Plane
-from wavdiff.images.rectangle import Rectangle
+from wavdiff.images.rectangle import Rectangle, bands
+from wavdiff.restoration import block_means
 from wavdiff.restoration.block_means import projected, write_projected
 
 
@@ -56,15 +57,11 @@ def test_opacity_limits_premultiplied_colour() -> None:
     torch.testing.assert_close(avg_pool2d(kept, 2), torch.minimum(means, highest), rtol=0, atol=3e-6)
 
 
-def test_it_is_the_same_band_by_band() -> None:
+def test_it_is_the_same_band_by_band(monkeypatch: pytest.MonkeyPatch) -> None:
     means, large = pictures(4, 0.5)
     plane, result = Plane(3, 28, 20, in_memory=True), torch.full((3, 28, 20), float("nan"))
-    places = [Rectangle(0, 28, 0, 9), Rectangle(0, 28, 9, 20)]  # not whole blocks
-
-    def enlarge(write):  # type: ignore[no-untyped-def]
-        for place in places:
-            write(place, place.of(large))
-
-    write_projected(enlarge, lambda w: w.of(means), 4, plane, None, lambda w, v: w.of(result).copy_(v))
+    plane.write(Rectangle(0, 28, 0, 20), large)
+    monkeypatch.setattr(block_means, "bands", lambda size, _: bands(size, 3))
+    write_projected(plane, lambda w: w.of(means), 4, None, lambda w, v: w.of(result).copy_(v))
     plane.close()
     assert torch.equal(result, projected(large, means, 4))

@@ -15,6 +15,8 @@ from torch import Tensor
 
 import wavdiff
 from wavdiff.images.disk_array import Plane
+from wavdiff.images.rectangle import Rectangle, bands
+from wavdiff.restoration import clipped
 from wavdiff.restoration.clipped import inverted_mean, write_unclipped
 
 
@@ -91,22 +93,15 @@ def test_the_quiet_shadows_of_a_camera_are_not_crushed() -> None:
     assert float((one - other)[shadows].abs().mean()) < 0.1 * 25 / 255
 
 
-def test_the_correction_does_not_depend_on_tiles() -> None:
+def test_the_correction_does_not_depend_on_bands(monkeypatch: pytest.MonkeyPatch) -> None:
     clean = photograph("coffee")
     noisy = in_a_file(clean + noise(clean, 0.2))
-    results = []
+    plane, results = Plane(3, 128, 128, in_memory=True), []
+    plane.write(Rectangle(0, 128, 0, 128), 0.9 * noisy)
     for rows in (128, 37):
         result = torch.empty_like(clean)
-
-        def run(write: Callable[..., None], rows: int = rows) -> None:
-            from wavdiff.images.rectangle import Rectangle
-
-            for top in range(0, 128, rows):
-                where = Rectangle(top, min(top + rows, 128), 0, 128)
-                write(where, where.of(0.9 * noisy))
-
-        plane = Plane(3, 128, 128, in_memory=True)
-        write_unclipped(run, lambda where: where.of(noisy), (128, 128), plane, 0.4, lambda w, v: w.of(result).copy_(v))  # noqa: B023
+        monkeypatch.setattr(clipped, "bands", lambda size, rows=rows: bands(size, rows))
+        write_unclipped(plane, lambda w: w.of(noisy), 0.4, lambda w, v, result=result: w.of(result).copy_(v))  # type: ignore[misc]
         results.append(result)
     assert torch.equal(*results)
 

@@ -19,9 +19,9 @@ from wavdiff.images.rectangle import Rectangle, Write, tiles
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.restoration.channels import MemorySource
 from wavdiff.restoration.copies import DENOISING, ENLARGING, Copy, copies_of, write_averaged
+from wavdiff.restoration.plain import Plain
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.restorer import Restorer
-from wavdiff.restoration.tasks import Plain
 from wavdiff.system.errors import WavdiffError
 
 EVERY = sorted({*DENOISING, *ENLARGING, Copy(3, True, 5)}, key=str)

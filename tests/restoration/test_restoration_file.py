@@ -226,8 +226,8 @@ def test_refusals_leave_nothing(tmp_path):
             run(source, tmp_path / target)
     with pytest.raises(WavdiffError, match="input file"):
         restore_file(cascade(), source, source, RestorationRequest("denoise", sigma=0.1), overwrite=True)
-    with pytest.raises(WavdiffError, match="2, 4"):
-        run(source, tmp_path / "b.png", verb="upscale", factor=8)
+    with pytest.raises(WavdiffError, match="longest must be above"):
+        run(source, tmp_path / "b.png", verb="upscale", longest=8)
     assert (tmp_path / "there.png").read_bytes() == b"mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "there.png"]
 

@@ -12,8 +12,9 @@ from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.random_numbers import position_noise
 from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.restoration.frame import FramedPicture
+from wavdiff.restoration.plain import Effort, Noise, Plain
 from wavdiff.restoration.request import RestorationRequest
-from wavdiff.restoration.tasks import Denoise, Effort, Noise, Plain, Upscale, is_local
+from wavdiff.restoration.tasks import Denoise, Upscale, is_local
 from wavdiff.restoration.tiled import TiledCanvas, denoise_tiled, upscale_tiled
 from wavdiff.system.errors import WavdiffError
 

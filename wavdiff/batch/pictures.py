@@ -202,7 +202,7 @@ class PictureBatch:
         chosen_precision(processes.device)
         cascade = load_cascade(self.options.model or DEFAULT_RESTORATION_MODEL, processes.device)
         if self.request.verb == "upscale":
-            cascade.scales_of(self.request.factor)
+            cascade.scales_of(2)
         changes = {"steps": self.request.steps, "solver": self.request.solver}
         cascade.schedule("details", **{name: value for name, value in changes.items() if value is not None})
         return cascade
@@ -229,15 +229,15 @@ class PictureBatch:
     def _describe(self, jobs: Sequence[Job], report: BatchReport) -> set[str]:
         """Print what would be written; returns the files for which that is not possible."""
         from wavdiff.images import check_picture_path, read_info
+        from wavdiff.restoration.target_size import target_size
 
         failed: set[str] = set()
-        factor = self.request.factor if self.request.verb == "upscale" else 1
         for job in jobs:
             sizes = ""
             if job.source is not None:
                 try:
                     info = read_info(job.source)
-                    size = (info.size[0] * factor, info.size[1] * factor)
+                    size = info.size if self.request.verb == "denoise" else target_size(self.request, info.size)
                     for note in check_picture_path(job.target, info, size) if job.target is not None else ():
                         report.say(note)
                 except (WavdiffError, OSError) as error:

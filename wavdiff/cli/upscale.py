@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from wavdiff.cli.options import MOST_DRAWS, check_number
+from wavdiff.cli.options import MOST_DRAWS, check_number, whole_numbers
 from wavdiff.cli.picture_options import PictureOptions, picture_command
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
@@ -18,13 +18,36 @@ from wavdiff.system.messages import shown
 )
 def upscale(
     pictures: PictureOptions,
-    factor: Annotated[int, typer.Option(help="2, 4, ... as far as the model has scales.")] = 2,
+    factor: Annotated[
+        float | None,
+        typer.Option(help="2, 4, 8, or any other: the next power of two, then reduced.", show_default="2"),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Size of the results, such as 1920x1080, in place of a factor.")
+    ] = None,
+    longest: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Longest side of the results, in place of a factor.")
+    ] = None,
     mode: Annotated[str, typer.Option(help="mean (sharp where it is sure) or sample (a plausible picture).")] = "mean",
     n: Annotated[int, typer.Option("--n", help="With --mode sample: number of variants, a file each.")] = 1,
 ) -> None:
-    """Enlarge pictures; their block means stay exactly the input."""
-    if factor < 2 or factor & (factor - 1):
-        raise WavdiffError(f"--factor must be 2, 4, 8 or another power of two, got {shown(factor)}")
+    """Enlarge pictures; by powers of two their block means stay exactly the input."""
+    given = {"--factor": factor, "--size": size, "--longest": longest}
+    named = [f"{name} {value}" for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise WavdiffError(
+            f"--factor, --size and --longest all say how large results become; give one, got {' and '.join(named)}"
+        )
+    sides = None
+    if size is not None:
+        sides = whole_numbers(size.lower(), "x")
+        if sides is None or len(sides) != 2 or min(sides) < 1:
+            raise WavdiffError(f"--size must be WIDTHxHEIGHT in pixels, such as 1920x1080, got {shown(size)}")
+    check_number("--longest", longest, 1, 1_000_000)
+    if factor is not None and not factor > 1:
+        raise WavdiffError(f"--factor must be above 1, such as 2, 4 or 1.5, got {factor:g}")
+    own = {"factor": factor or 2, "size": sides and (sides[1], sides[0]), "longest": longest}
+    suffix = f"_{size.lower()}" if size else f"_{longest}" if longest else f"_x{own['factor']:g}"
     if mode not in ("mean", "sample"):
         raise WavdiffError(f"--mode must be mean or sample, got {mode!r}")
     if n < 1 or (n > 1 and mode == "mean"):
@@ -34,4 +57,4 @@ def upscale(
         raise WavdiffError(
             f"--n and --samples both ask for several draws; give one of them, got {n} and {pictures.samples}"
         )
-    pictures.restore("upscale", f"_x{factor}", mode == "sample", "--mode sample", {"factor": factor}, variants=n)
+    pictures.restore("upscale", suffix, mode == "sample", "--mode sample", own, variants=n)

@@ -39,6 +39,30 @@ def resize(pixels: torch.Tensor, size: tuple[int, int], method: ResizeMethod = "
     return torch.from_numpy(resized).reshape(*pixels.shape[:-2], height, width).to(pixels.device)
 
 
+LANCZOS_LOBES = 3
+"""Pixels that Lanczos' filter reaches on either side, of the coarser picture."""
+
+
+def resize_rows(pixels: torch.Tensor, rows: tuple[float, float], size: tuple[int, int]) -> torch.Tensor:
+    """Reduce some rows of a picture with Lanczos' filter, which looks at those around them as well.
+
+    Args:
+        pixels: (C, H, W), rows of a picture with those that the filter reaches.
+        rows: where the part that is reduced begins and ends, counted in rows of `pixels`.
+        size: (height, width) of the result, which has all columns.
+
+    Returns:
+        (C, height, width) float32; it can overshoot the input's range.
+    """
+    box = (0, rows[0], pixels.shape[-1], rows[1])
+    made = torch.empty(pixels.shape[0], *size)
+    for plane, result in zip(pixels, made, strict=True):
+        source = Image.fromarray(np.ascontiguousarray(plane.to("cpu", torch.float32).numpy()))
+        reduced = source.resize((size[1], size[0]), Image.Resampling.LANCZOS, box=box)
+        result.copy_(torch.from_numpy(np.array(reduced)))
+    return made
+
+
 def resize_crop(pixels: np.ndarray, box: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
     """Cut a box, whose borders may lie between pixels, out of an 8-bit image and resize it with Lanczos.
 

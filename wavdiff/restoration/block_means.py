@@ -63,20 +63,16 @@ def _blocks(values: Tensor, factor: int) -> Tensor:
     return split.transpose(2, 3).reshape(channels, height // factor, width // factor, factor**2).clone()
 
 
-def write_projected(
-    run: Callable[[Write], None], small: Read, factor: int, plane: Plane, upper: Read | None, write: Write
-) -> None:
-    """Enlarge by `run` and hand the projected result to `write`.
+def write_projected(plane: Plane, small: Read, factor: int, upper: Read | None, write: Write) -> None:
+    """Hand an enlarged picture on, projected.
 
     Args:
-        run: enlarges into a write.
-        small: the picture that it enlarges, library units.
+        plane: what was enlarged.
+        small: the small picture, library units.
         factor: side of a block.
-        plane: takes what is enlarged.
         upper: the largest values, such as those that opacity leaves to premultiplied colour; None: 1.
         write: takes the result.
     """
-    run(plane.write)
     height, width = (side // factor for side in plane.size)
     for band in bands((height, width), max(1, (1 << 20) // (width * factor**2))):
         place = band.scaled(factor)

@@ -22,6 +22,7 @@ from torch.nn.functional import max_pool2d
 
 from wavdiff.images import PictureInfo, Planes
 from wavdiff.images.rectangle import Read, Rectangle, Write
+from wavdiff.models.cascade.random_numbers import position_noise
 
 LUMA_NOISE = 1 / math.sqrt(3)
 """Standard deviation of noise in a plane, as a part of that in a channel."""
@@ -58,6 +59,11 @@ def rescaled_read(read: Read, factor: float) -> Read:
 def rescaled_write(write: Write, factor: float) -> Write:
     """A write of values that hands them on times `factor`."""
     return lambda where, values: write(where, (values + 1) * factor - 1)
+
+
+def with_noise(read: Read, level: float, seed: int, channels: int) -> Read:
+    """`read` with white noise of a level, library units, a function of seed and place."""
+    return lambda where: read(where) + level * position_noise((seed, "added noise"), channels, where)
 
 
 def premultiplied(source: Source) -> Read:

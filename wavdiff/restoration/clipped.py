@@ -14,8 +14,6 @@ what the model says it is; the correction is taken as far as they agree.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -46,19 +44,16 @@ def inverted_mean(values: Tensor, sigma: float) -> Tensor:
     return (x[upper - 1] + part * (x[upper] - x[upper - 1])).to(values.dtype)
 
 
-def write_unclipped(
-    run: Callable[[Write], None], noisy: Read, size: tuple[int, int], plane: Plane, level: float, write: Write
-) -> None:
-    """Denoise by `run` and hand the corrected result to `write`.
+def write_unclipped(plane: Plane, noisy: Read, level: float, write: Write) -> None:
+    """Hand a denoised picture on, corrected.
 
     Args:
-        run: denoises into a write.
-        noisy, size: the picture that it denoises, library units.
-        plane: takes what is denoised.
+        plane: what was denoised.
+        noisy: the noisy picture, library units.
         level: of its noise, library units.
         write: takes the result.
     """
-    run(plane.write)
+    size = plane.size
     sigma = level / 2
     # Of black and of white: pixels, and values expected and observed there.
     shares = [torch.zeros(3, CLASSES, dtype=torch.float64) for _ in range(2)]

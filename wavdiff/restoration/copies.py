@@ -17,8 +17,8 @@ from torch import Tensor
 from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Read, Rectangle, Write
 from wavdiff.restoration.frame import FramedPicture
+from wavdiff.restoration.plain import Plain
 from wavdiff.restoration.request import QUALITIES, Quality
-from wavdiff.restoration.tasks import Plain
 
 SHIFT = 5
 """Pixels: another place on the grids of 2, 4 and 8 pixels."""

@@ -11,10 +11,10 @@ from wavdiff.images import PictureWriter, check_picture_path, create_picture, fo
 from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Write
 from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.restoration.plain import Plain
 from wavdiff.restoration.posterior_files import write_summary
 from wavdiff.restoration.request import RestorationRequest, RestorationResult, planned_outputs
 from wavdiff.restoration.restorer import Restorer
-from wavdiff.restoration.tasks import Plain
 from wavdiff.restoration.tiled import Progress
 from wavdiff.system.errors import WavdiffError
 

@@ -12,11 +12,13 @@ from wavdiff.system.messages import real_number, shown, whole_number
 Quality = Literal["fast", "good", "best"]
 QUALITIES: dict[Quality, int] = {"fast": 1, "good": 2, "best": 8}
 """Of means: over how many copies of the picture (see `copies`)."""
-REAL = ("sigma", "gain", "read_noise", "white", "interval")
-WHOLE = ("factor", "samples", "seed", "steps")
+REAL = ("sigma", "gain", "read_noise", "white", "interval", "factor")
+WHOLE = ("longest", "samples", "seed", "steps")
 """What must be a number, and a whole one."""
 DENOISED_OCTAVES = 3
 """Octaves for which `denoise --samples` writes maps; `upscale --samples` writes those that it adds."""
+LARGEST_FACTOR = 64
+MOST_SIDE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class RestorationRequest:
         declip: take back, in "denoise", what noise does that was cut off at black and white (see `clipped`).
         impulses: in "denoise", whether single values at black and white are replaced by the median of their neighbours;
             None: where there are some at both ends (see `impulses`).
-        factor: 2, 4, ... for "upscale".
+        factor: above 1, for "upscale": powers of two keep block means, others are made by the next above, reduced.
+        size, longest: (height, width) of the enlarged picture, or its longest side, in the place of a factor.
         mode: "mean" (the estimated posterior mean) or "sample" (one draw).
         quality: of means: "fast", "good" or "best", the mean over 1, 2 or 8 copies of the picture (see `copies`).
         samples: N >= 2: N draws, their mean (the result), and maps of their standard deviation; 0: none.
@@ -56,7 +59,9 @@ class RestorationRequest:
     white: float | None = None
     declip: bool = True
     impulses: bool | None = None
-    factor: int = 2
+    factor: float = 2
+    size: tuple[int, int] | None = None
+    longest: int | None = None
     mode: Literal["mean", "sample"] = "mean"
     quality: Quality = "fast"
     samples: int = 0
@@ -89,6 +94,7 @@ class RestorationRequest:
         if self.seed < 0:
             raise WavdiffError(f"seed must be at least 0, got {self.seed}")
         self._check_noise()
+        self._check_size()
         if self.add_noise and self.samples:
             raise WavdiffError("add_noise measures one result; give it without samples")
         if self.add_noise and self.white is not None:
@@ -113,10 +119,36 @@ class RestorationRequest:
         if grows and self.colour == "luma":
             raise WavdiffError("colour luma mixes channels of different brightness; it is for white noise")
 
+    def _check_size(self) -> None:
+        if not 1 < self.factor <= LARGEST_FACTOR:
+            raise WavdiffError(f"factor must be above 1 and at most {LARGEST_FACTOR}, got {self.factor:g}")
+        if self.factor == int(self.factor):
+            object.__setattr__(self, "factor", int(self.factor))
+        if self.size is not None:
+            sides = self.size if isinstance(self.size, tuple | list) else ()
+            if len(sides) != 2:
+                raise WavdiffError(f"size must be (height, width), got {shown(self.size)}")
+            height, width = (whole_number(side, "a side of size") for side in sides)
+            object.__setattr__(self, "size", (height, width))
+            if self.longest is not None:
+                raise WavdiffError("size and longest both say how large the result becomes; give one of them")
+        if max(self.size or (0,)) > MOST_SIDE or (self.longest or 0) > MOST_SIDE:
+            raise WavdiffError(
+                f"a side of the result must be at most {MOST_SIDE} pixels, got {shown(self.size or self.longest)}"
+            )
+        if self.samples and self.verb == "upscale" and not self.is_power:
+            raise WavdiffError("samples are mapped by octaves, which powers of two have; give factor 2, 4 or 8")
+
+    @property
+    def is_power(self) -> bool:
+        """Whether the picture is enlarged by a power of two, which is known before it is seen."""
+        given = self.size is None and self.longest is None
+        return given and isinstance(self.factor, int) and self.factor & (self.factor - 1) == 0
+
     @property
     def octaves(self) -> int:
         """Number of octaves for which standard deviations are written."""
-        return DENOISED_OCTAVES if self.verb == "denoise" else self.factor.bit_length() - 1
+        return DENOISED_OCTAVES if self.verb == "denoise" else int(self.factor).bit_length() - 1
 
 
 @dataclass(frozen=True)

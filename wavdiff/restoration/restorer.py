@@ -12,7 +12,6 @@ from wavdiff.images import Planes
 from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Read, Rectangle, Write
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.random_numbers import position_noise
 from wavdiff.restoration.block_means import BlockMeans, write_projected
 from wavdiff.restoration.channels import (
     LUMA_NOISE,
@@ -23,14 +22,17 @@ from wavdiff.restoration.channels import (
     rescaled_read,
     rescaled_write,
     unmultiplied,
+    with_noise,
     writing_luma,
 )
 from wavdiff.restoration.checks import Fidelity
 from wavdiff.restoration.clipped import is_cut_off, write_unclipped
 from wavdiff.restoration.copies import Copy, copies_of, write_averaged
 from wavdiff.restoration.impulses import cleaned_of_impulses
+from wavdiff.restoration.plain import Effort, Mode, Noise, Plain
 from wavdiff.restoration.request import QUALITIES, RestorationRequest
-from wavdiff.restoration.tasks import TASKS, Effort, Mode, Noise, Plain, is_local
+from wavdiff.restoration.target_size import NO_MEANS, power_above, reduce_plane, reduced_plane, target_size
+from wavdiff.restoration.tasks import TASKS, is_local
 from wavdiff.restoration.tiled import Progress
 from wavdiff.restoration.used_range import request_within, used_share
 from wavdiff.system.errors import WavdiffError
@@ -77,8 +79,13 @@ class Restorer:
             raise WavdiffError("add_noise is for gray and RGB pictures, not for CMYK")
         may_use_less = request.verb == "denoise" and not request.add_noise
         self._white = used_share(reader, request.white, self.messages) if may_use_less else 1.0
-        self.task = TASKS[request.verb](cascade, request_within(request, self._white))
-        self.size = (info.size[0] * self.task.factor, info.size[1] * self.task.factor)
+        self.size = info.size if request.verb == "denoise" else target_size(request, info.size)
+        power = power_above(self.size, info.size)
+        self.task = TASKS[request.verb](cascade, replace(request_within(request, self._white), factor=power))
+        self._worked = (info.size[0] * self.task.factor, info.size[1] * self.task.factor)
+        """Size at which the model works; `size` is smaller where that is no power of two times the picture's."""
+        if self._worked != self.size:
+            self.messages.append(f"enlarged by {power}, then reduced to {self.size[1]}x{self.size[0]}; {NO_MEANS}")
         self.alpha: Plane | None = None
         self.key: Plane | None = None
         self._enlarges_alpha = info.has_alpha and self.task.enlarges_opacity
@@ -125,42 +132,38 @@ class Restorer:
             plain = replace(plain, read=self._cleaned(plain.read))
         if self._enlarges_alpha:
             return replace(plain, read=premultiplied(self.reader))
-        if not self.request.add_noise:
-            return plain
-
-        def noisy(where: Rectangle) -> Tensor:
-            noise = position_noise((self.request.seed, "added noise"), self.channels, where)
-            return plain.read(where) + level * noise
-
-        return replace(plain, read=noisy)
+        if self.request.add_noise:
+            plain = replace(plain, read=with_noise(plain.read, level, self.request.seed, self.channels))
+        return plain
 
     def fits(self, count: int) -> bool:
         """Whether `count` planes of colour may lie in memory."""
-        return 4 * self.channels * self.size[0] * self.size[1] * count <= self.request.memory_bytes // 4
+        return 4 * self.channels * self._worked[0] * self._worked[1] * count <= self.request.memory_bytes // 4
 
     def colour(self, write: Write, mode: Mode, draw: int) -> None:
         """Restore colour; `draw` counts posterior draws."""
         if self._white < 1:
             write = rescaled_write(write, self._white)
-        picture, known, seed = self.noisy, self._known, self.request.seed + draw
-        keeps_means = self.task.factor > 1 and self._limited and self.task.cascade.wavelet == "haar"
-        if self._cut_off is None and not keeps_means:
-            self._run(picture, known, write, mode, seed, self._copies)
+        picture, seed, finish = self.noisy, self.request.seed + draw, self._finish()
+        if finish is None:
+            self._run(picture, self._known, write, mode, seed, self._copies)
             return
-        plane = Plane(self.channels, *self.size, in_memory=self.fits(1 + self.request.samples))
-
-        def run(inner: Write) -> None:
-            self._run(picture, known, inner, mode, seed, self._copies)
-
+        plane = Plane(self.channels, *self._worked, in_memory=self.fits(1 + self.request.samples))
         try:
-            if keeps_means:
-                upper = self.alpha.read if self.alpha is not None else None
-                write_projected(run, picture.read, self.task.factor, plane, upper, write)
-            else:
-                assert self._cut_off is not None
-                write_unclipped(run, picture.read, self.size, plane, self._cut_off, write)
+            self._run(picture, self._known, plane.write, mode, seed, self._copies)
+            finish(plane, write)
         finally:
             plane.close()
+
+    def _finish(self) -> Callable[[Plane, Write], None] | None:
+        """What is done with all of the colour behind the model, if anything."""
+        factor, level, small = self.task.factor, self._cut_off, self.noisy
+        if self._worked != self.size:
+            return lambda plane, write: reduce_plane(plane, self.size, write)
+        if factor > 1 and self._limited and self.task.cascade.wavelet == "haar":
+            upper = self.alpha.read if self.alpha is not None else None
+            return lambda plane, write: write_projected(plane, small.read, factor, upper, write)
+        return None if level is None else lambda plane, write: write_unclipped(plane, small.read, level, write)
 
     def observer(self, maximum: int) -> BlockMeans | Fidelity | None:
         """What watches the one result of a request: block means of an enlargement, or PSNR where noise was added.
@@ -170,7 +173,7 @@ class Restorer:
         """
         if self.request.add_noise:
             return Fidelity(self.noisy.read, self._plain("colour").read)
-        if self.task.factor == 1:
+        if self.task.factor == 1 or self._worked != self.size:
             return None
         return BlockMeans(self.noisy.read, self.task.factor, self.completed, maximum)
 
@@ -194,13 +197,14 @@ class Restorer:
 
     def _side_plane(self, name: str, prefix: str) -> Plane:
         """The restored opacity or ink, always as the mean; opacity stays within its surroundings."""
-        plane = Plane(1, *self.size, in_memory=4 * self.size[0] * self.size[1] <= self.request.memory_bytes // 16)
+        in_memory = 4 * self._worked[0] * self._worked[1] <= self.request.memory_bytes // 16
+        plane = Plane(1, *self._worked, in_memory=in_memory)
         given = self._plain(name)
         write: Write = plane.write
         if name == "alpha":
             write = limited(given.read, given.size, self.task.factor, write)
         self._run(given, self.task.study(given, prefix, self.messages), write, "mean", 0)
-        return plane
+        return plane if self._worked == self.size else reduced_plane(plane, self.size, in_memory)
 
     def _run(
         self,
@@ -225,4 +229,4 @@ class Restorer:
 
             self.task.run(copy, known, write, Effort(mode, seed, self.request.memory_bytes * 5 // 8, progress))
 
-        write_averaged(run, picture, copies, self.size, write, in_memory=self.fits(1))
+        write_averaged(run, picture, copies, self._worked, write, in_memory=self.fits(1))

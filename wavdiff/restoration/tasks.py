@@ -9,14 +9,17 @@ helps. Pictures that are walked in tiles have their mirror image around them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from wavdiff.images.rectangle import Read, Rectangle, Write, bands
+from wavdiff.images.disk_array import Plane
+from wavdiff.images.rectangle import Rectangle, Write
 from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.random_numbers import derive_generator
+from wavdiff.restoration.plain import Effort, Noise, Plain
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.tiled import Progress, TiledCanvas, denoise_tiled, upscale_tiled
 from wavdiff.system.errors import WavdiffError
@@ -25,62 +28,6 @@ from wavdiff.system.messages import shown
 if TYPE_CHECKING:
     from wavdiff.restoration.brightness_noise import NoiseCurve
     from wavdiff.restoration.noise_estimation import NoiseEstimate
-
-Mode = Literal["mean", "sample"]
-
-
-@dataclass(frozen=True)
-class Plain:
-    """A picture without opacity or ink, by its rectangles.
-
-    Attributes:
-        read: gives them, in [-1, 1].
-        size: (height, width).
-        channels: 1 or 3.
-        compressed: whether it comes from a JPEG file.
-    """
-
-    read: Read
-    size: tuple[int, int]
-    channels: int
-    compressed: bool = False
-
-    def hand_over(self, write: Write) -> None:
-        """Give the picture to `write`, band of rows by band of rows."""
-        for band in bands(self.size):
-            write(band, self.read(band))
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How a task is done: mean or draw, its seed, the memory, and who is told of tiles."""
-
-    mode: Mode = "mean"
-    seed: int = 0
-    memory_bytes: int = 1 << 30
-    progress: Progress | None = None
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Noise of a picture.
-
-    Attributes:
-        levels: of all scales, finest first, the low-pass last, library units; as of white noise on the picture.
-        curve: where the noise grows with brightness; the levels are then those of the picture that it makes of it.
-    """
-
-    levels: list[float]
-    curve: NoiseCurve | None = None
-
-    @property
-    def cut_off_level(self) -> float | None:
-        """Level of white noise, that may have been cut off at black and white; None where there is no such."""
-        return self.levels[0] if self.curve is None and self.levels[0] > 0 and len(set(self.levels)) == 1 else None
-
-    def scaled(self, factor: float) -> Noise:
-        """The noise of a picture that is multiplied by `factor`."""
-        return replace(self, levels=[factor * level for level in self.levels])
 
 
 class Task(Protocol):
@@ -202,27 +149,51 @@ class Upscale:
 
     Args:
         cascade: the model.
-        request: factor, solver and steps of draws.
+        request: factor (a power of two), solver and steps of draws.
 
     Raises:
-        WavdiffError: the cascade cannot enlarge by that factor.
+        WavdiffError: the cascade cannot enlarge.
     """
 
     enlarges_opacity = True
 
     def __init__(self, cascade: WaveletCascade, request: RestorationRequest) -> None:
-        cascade.scales_of(request.factor)
-        self.cascade, self.factor = cascade, request.factor
+        self.cascade, self.factor = cascade, int(request.factor)
+        self.stages = _stages(cascade, self.factor)
         self.schedule = cascade.schedule("details", **_changes(request))
 
     def study(self, picture: Plain, name: str, messages: list[str]) -> None:
         """Nothing has to be known."""
 
     def run(self, picture: Plain, known: None, write: Write, effort: Effort) -> None:
-        """Enlarge."""
-        cascade, factor = self.cascade, self.factor
+        """Enlarge, beyond the model's own factor in stages."""
+        *first, last = self.stages
+        planes: list[Plane] = []
+        try:
+            for number, factor in enumerate(first):
+                size = (picture.size[0] * factor, picture.size[1] * factor)
+                in_memory = 4 * picture.channels * size[0] * size[1] <= effort.memory_bytes // 8
+                planes.append(Plane(picture.channels, *size, in_memory=in_memory))
+                self._enlarge(picture, factor, planes[-1].write, effort, number)
+                picture = replace(picture, read=planes[-1].read, size=size)
+            self._enlarge(picture, last, write, effort, len(first))
+        finally:
+            for plane in planes:
+                plane.close()
+
+    def _enlarge(self, picture: Plain, factor: int, write: Write, effort: Effort, stage: int) -> None:
+        seed, count, progress = effort.seed, len(self.stages), effort.progress
+        if stage:  # what it draws is not what the stage before drew
+            seed = derive_generator(seed, "stage", stage).initial_seed() % 2**31
+
+        def advance(done: int, total: int) -> None:
+            if progress:
+                progress(stage * total + done, count * total)
+
+        effort = replace(effort, seed=seed, progress=advance)
+        size, cascade = (picture.size[0] * factor, picture.size[1] * factor), self.cascade
         schedule = self.schedule if effort.mode == "sample" else None
-        if cascade.wavelet == "haar" and not knows_border(cascade, self.result_size(picture.size)):
+        if cascade.wavelet == "haar" and not knows_border(cascade, size):
             canvas = _canvas(cascade, picture, effort)
             upscale_tiled(canvas, picture.read, picture.size, factor, write, schedule)
         else:
@@ -232,13 +203,19 @@ class Upscale:
 
             _in_one_piece(cascade, picture, effort.seed, whole, write, effort.progress)
 
-    def result_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of the enlarged picture."""
-        return size[0] * self.factor, size[1] * self.factor
-
 
 TASKS: dict[str, Callable[[WaveletCascade, RestorationRequest], Task]] = {"denoise": Denoise, "upscale": Upscale}
 """What a request's verb asks for."""
+
+
+def _stages(cascade: WaveletCascade, factor: int) -> list[int]:
+    """Factors that make up a power of two, each within what the cascade has scales for."""
+    cascade.scales_of(2)  # refuses a cascade without details
+    largest, stages = 2**cascade.levels, []
+    while factor > 1:
+        stages.append(min(factor, largest))
+        factor //= stages[-1]
+    return stages
 
 
 def is_local(cascade: WaveletCascade) -> bool:

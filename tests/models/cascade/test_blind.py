@@ -35,8 +35,9 @@ from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.models.cascade.solving import start_level
 from wavdiff.models.cascade.verbs import stretch
 from wavdiff.models.cascade.walk import mean_at_top
+from wavdiff.restoration.plain import Effort, Noise, Plain
 from wavdiff.restoration.request import RestorationRequest
-from wavdiff.restoration.tasks import Denoise, Effort, Noise, Plain, Upscale, is_local, knows_border
+from wavdiff.restoration.tasks import Denoise, Upscale, is_local, knows_border
 
 pytestmark = pytest.mark.isa
 SCHEDULES = (Schedule(steps=3, solver="sde-dpm", sigma_max=10.0), Schedule(steps=4, solver="sde-dpm", sigma_max=10.0))
