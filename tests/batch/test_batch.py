@@ -322,6 +322,7 @@ class FakeRequest:
     memory_bytes: int = 1 << 30
     add_noise: bool = False
     colour: str = "channels"
+    pages: tuple[int, ...] | None = None
 
 
 class FakeCascade:

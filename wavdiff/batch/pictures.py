@@ -228,7 +228,7 @@ class PictureBatch:
 
     def _describe(self, jobs: Sequence[Job], report: BatchReport) -> set[str]:
         """Print what would be written; returns the files for which that is not possible."""
-        from wavdiff.images import check_picture_path, read_info
+        from wavdiff.images import check_picture_path, choose_pages, find_pages, read_info
         from wavdiff.restoration.target_size import target_size
 
         failed: set[str] = set()
@@ -236,7 +236,8 @@ class PictureBatch:
             sizes = ""
             if job.source is not None:
                 try:
-                    info = read_info(job.source)
+                    pages = choose_pages(find_pages(job.source), self.request.pages, job.name)
+                    info = read_info(job.source, pages[0])
                     size = info.size if self.request.verb == "denoise" else target_size(self.request, info.size)
                     for note in check_picture_path(job.target, info, size) if job.target is not None else ():
                         report.say(note)
@@ -245,6 +246,7 @@ class PictureBatch:
                     failed.add(job.name)
                     continue
                 sizes = f"  {info.size[1]}x{info.size[0]} {info.mode} -> {size[1]}x{size[0]}"
+                sizes += f", {len(pages)} pages" if len(pages) > 1 else ""
             write_line(f"{job.name} -> {job.target_name}{sizes}")
             for path in job.outputs[1:]:
                 write_line(f"{job.name} -> {path}")

@@ -78,6 +78,9 @@ class PictureOptions:
     interval: Annotated[
         float | None, typer.Option(metavar="0.9", help="With --samples: images of the bounds that hold so much.")
     ] = None
+    pages: Annotated[
+        str | None, typer.Option(metavar="0,3-7", help="Of TIFF files of several pages, from 0; default all.")
+    ] = None
     seed: int = 0
     solver: Annotated[
         str | None, typer.Option(help="Of draws: sde-dpm; to enlarge also dpm, heun or euler; default the model's.")
@@ -138,6 +141,7 @@ class PictureOptions:
         where = (self.inputs, self.out, self.suffix, self.ext, self.overwrite, self.skip_existing, self.dry_run)
         options = FileOptions(*where, self.model, self.precision)
         found, naming = find_files(options, default_suffix)
+        from wavdiff.images import read_pages
         from wavdiff.restoration import RestorationRequest
 
         if self.colour not in ("channels", "luma"):
@@ -152,6 +156,7 @@ class PictureOptions:
             solver=self.solver,
             steps=self.steps,
             memory_bytes=memory,
+            pages=None if self.pages is None else read_pages(self.pages),
             colour="luma" if self.colour == "luma" else "channels",
             **own,
         )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         save_image,
         to_pil,
     )
+    from wavdiff.images.pages import choose_pages, find_pages, join_pages, read_pages
     from wavdiff.images.picture import PictureInfo, Planes, plain_info
     from wavdiff.images.reader import PictureReader, open_picture, read_info
     from wavdiff.images.resampling import ResizeMethod, image_grid, resize, resize_crop
@@ -41,14 +42,18 @@ __all__ = [
     "check_output_path",
     "check_picture_path",
     "check_readable",
+    "choose_pages",
     "create_picture",
+    "find_pages",
     "format_of",
     "from_pil",
     "image_grid",
+    "join_pages",
     "load_image",
     "open_picture",
     "plain_info",
     "read_info",
+    "read_pages",
     "read_pixels",
     "resize",
     "resize_crop",
@@ -57,7 +62,7 @@ __all__ = [
     "to_pil_like",
     "writable_formats",
 ]
-_HOMES = "formats picture resampling load_save reader writer codecs.pillow_modes"
+_HOMES = "formats picture resampling load_save reader writer pages codecs.pillow_modes"
 
 
 def __getattr__(name: str) -> Any:

@@ -74,6 +74,15 @@ FORMATS = {
         longest_note=2**31,
         save_options={"lossless": True, "exact": True},
     ),
+    "AVIF": FileFormat(
+        "AVIF",
+        (".avif",),
+        holds=("alpha", "profile"),
+        longest_side=65_536,
+        most_pixels=2**25,
+        longest_note=2**31,
+        save_options={"quality": 95, "subsampling": "4:4:4"},
+    ),
     "TIFF": FileFormat(
         "TIFF",
         (".tif", ".tiff"),
@@ -107,7 +116,7 @@ FORMATS = {
 
 OTHERS = {
     **dict.fromkeys((".heic", ".heif"), "HEIC: convert it first, such as with `heif-convert IN OUT.png`"),
-    ".avif": "AVIF: convert it first, such as with `avifdec IN OUT.png`",
+    ".avif": "AVIF, which this Pillow was built without: convert it first, such as with `avifdec IN OUT.png`",
     **dict.fromkeys(
         (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),
         "a camera's raw file: develop it first, such as with `dcraw_emu -6 -T IN` or darktable, to a TIFF of 16 bits",

@@ -34,6 +34,8 @@ class PictureInfo:
         icc_profile: the colour profile, as in the file.
         dpi: (horizontal, vertical) pixels per inch as in the file. It stays as it is when a picture is enlarged: the
             print grows, the printer's resolution does not.
+        resolution: (horizontal, vertical) pixels per unit of length that a TIFF file does not name, as ImageJ writes
+            scales of microscopes; an enlarged picture has more of them in the same length.
         exif: the EXIF block, starting at its TIFF header, with orientation 1 and without thumbnail.
         xmp: the XMP packet, with orientation 1.
         colour_chunks: what a PNG file says about its colours outside a profile: (name, content) of gAMA, cHRM, ...
@@ -50,6 +52,7 @@ class PictureInfo:
     format: str | None = None
     icc_profile: bytes | None = None
     dpi: tuple[float, float] | None = None
+    resolution: tuple[float, float] | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     colour_chunks: tuple[tuple[bytes, bytes], ...] = ()

@@ -17,18 +17,22 @@ from wavdiff.images.rectangle import Rectangle, whole
 from wavdiff.system.errors import WavdiffError
 
 
-def read_info(source: str | os.PathLike[str]) -> PictureInfo:
-    """Describe a picture without decoding its pixels.
+def read_info(source: str | os.PathLike[str], page: int | None = None) -> PictureInfo:
+    """Describe a picture without decoding its pixels; `page` as for `open_picture`.
 
     Raises:
         WavdiffError: as for `open_picture`, apart from damaged pixels.
     """
-    with opened(source) as image:
+    with opened(source, page=page) as image:
         return describe(image, str(source)).info
 
 
 def open_picture(
-    source: str | os.PathLike[str] | BinaryIO, *, spool_bytes: int = SPOOL_BYTES, name: str | None = None
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    spool_bytes: int = SPOOL_BYTES,
+    name: str | None = None,
+    page: int | None = None,
 ) -> "PictureReader":
     """Open a picture to read it by rectangles. The pixels are decoded at once, and checked so.
 
@@ -36,6 +40,7 @@ def open_picture(
         source: a file of one picture, in any of `FORMATS`, or a binary stream, which is read to its end.
         spool_bytes: decoded integers up to this size stay in memory; more lie in a temporary file.
         name: what messages call it; None for the path, or "stdin".
+        page: of a TIFF file, from 0; None: it must be the only one.
 
     Returns:
         The picture, a context manager.
@@ -57,9 +62,9 @@ def open_picture(
                 file.flush()
             except OSError as error:
                 raise WavdiffError(f"{name}: cannot be read: {error.strerror or error}") from error
-        image = stack.enter_context(opened(file, name))
+        image = stack.enter_context(opened(file, name, page))
         header = describe(image, name)
-        spool, turn = decode(file, image, header, name, spool_bytes)
+        spool, turn = decode(file, image, header, name, spool_bytes, page or 0)
     return PictureReader(header.info, spool, turn)
 
 

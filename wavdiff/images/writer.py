@@ -47,7 +47,7 @@ def create_picture(
         WavdiffError: an unknown suffix, a folder in the way, a picture that the format cannot hold, or no temporary
             file can be made.
     """
-    info = replace(info, size=size or info.size)
+    info = of_size(info, size or info.size)
     if isinstance(target, str | os.PathLike):
         target = Path(target)
         name = name or str(target)
@@ -57,6 +57,14 @@ def create_picture(
     if format is None:
         raise WavdiffError(f"{name}: a stream has no suffix; its format must be named, such as PNG")
     return PictureWriter(target, written_info(info, format, name), spool_bytes, name)
+
+
+def of_size(info: PictureInfo, size: tuple[int, int]) -> PictureInfo:
+    """The description of a picture of another size, (height, width)."""
+    scale = info.resolution
+    if scale:
+        scale = scale[0] * size[1] / info.size[1], scale[1] * size[0] / info.size[0]
+    return replace(info, size=size, resolution=scale)
 
 
 class PictureWriter:

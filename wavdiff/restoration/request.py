@@ -45,6 +45,7 @@ class RestorationRequest:
         solver, steps: of draws; None: the cascade's.
         memory_bytes: what pixels, coefficients and tiles may take in memory, roughly.
         colour: how a gray cascade takes an RGB picture: "channels" (apart) or "luma" (see `channels`).
+        pages: of a TIFF file of several, from 0; None: all, each restored as a picture of its own.
         add_noise: add noise of `sigma` to the picture first, and measure PSNR.
 
     Raises:
@@ -72,6 +73,7 @@ class RestorationRequest:
     memory_bytes: int = 1 << 30
     add_noise: bool = False
     colour: Literal["channels", "luma"] = "channels"
+    pages: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         # Python's own numbers, whatever they were: NumPy's integers would key other noise.

@@ -25,7 +25,7 @@ from wavdiff.system.errors import WavdiffError
 
 
 def decode(
-    source: Path | BinaryIO, image: Image.Image, header: Header, name: str, limit_bytes: int
+    source: Path | BinaryIO, image: Image.Image, header: Header, name: str, limit_bytes: int, page: int = 0
 ) -> tuple[DiskArray, int]:
     """Decode a picture: its bands as they lie in the file, and the orientation, 1 to 8, that they still need.
 
@@ -34,6 +34,7 @@ def decode(
         image: the same file, opened by Pillow and not loaded.
         header: its description.
         limit_bytes: pixels up to this size stay in memory and are decoded by Pillow.
+        page: of a TIFF file, at which `image` is.
 
     Raises:
         WavdiffError: the pixels are damaged, or the temporary file cannot be written.
@@ -55,7 +56,7 @@ def decode(
                 if header.raw is not None:
                     _decode_raw(file, header.raw, spool, name)
                 else:
-                    decode_rows(file, info, spool, name)
+                    decode_rows(file, info, spool, name, page)
     except BaseException:
         spool.close()
         raise

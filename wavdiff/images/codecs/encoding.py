@@ -123,6 +123,9 @@ def _options(info: PictureInfo) -> dict[str, Any]:
         options["icc_profile"] = info.icc_profile
     if info.dpi and "dpi" in held.holds:
         options["dpi"] = info.dpi
+    if info.resolution and info.format == "TIFF":
+        options["resolution_unit"] = 1
+        options["x_resolution"], options["y_resolution"] = info.resolution
     exif, xmp = (note if note and len(note) <= held.longest_note else None for note in (info.exif, info.xmp))
     if info.format == "TIFF":
         if exif or xmp:

@@ -23,6 +23,7 @@ from wavdiff.system.errors import WavdiffError
 _ORIENTATION, _EXIF_DIRECTORY, _GPS_DIRECTORY = 0x0112, 0x8769, 0x8825
 _SIZE_TAGS = {0x0100: 1, 0x0101: 0, 0xA002: 1, 0xA003: 0}  # tag -> place in (height, width)
 _SHORT, _LONG = 3, 4
+_DESCRIPTION = 0x010E
 _MARK = b"Exif\x00\x00"
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=\"|='|>))[0-9]")
 # What a TIFF file may say about its picture beside how its pixels are stored.
@@ -60,7 +61,7 @@ def _exif_block(image: Image.Image) -> bytes | None:
             return _corrected(block.removeprefix(_MARK), None)
         return None
     with suppress(Exception):
-        found = described(Image.Image.getexif(image))
+        found = described(Image.Image.getexif(image), nested=getattr(image, "n_frames", 1) == 1)
         return found.tobytes().removeprefix(_MARK) if len(found) else None
     return None
 
@@ -72,8 +73,13 @@ def exif_of_size(block: bytes, size: tuple[int, int]) -> bytes:
     return block
 
 
-def described(source: Image.Exif | bytes) -> Image.Exif:
-    """What describes the picture in an EXIF block, and not how one file stores it: names, dates, settings, place."""
+def described(source: Image.Exif | bytes, *, nested: bool = True) -> Image.Exif:
+    """What describes the picture in an EXIF block, and not how one file stores it: names, dates, settings, place.
+
+    Args:
+        source: the block.
+        nested: with the camera's directories; where several pages are joined, their places would be wrong.
+    """
     if isinstance(source, bytes):
         directory = Image.Exif()
         directory.load(_MARK + source)
@@ -82,12 +88,24 @@ def described(source: Image.Exif | bytes) -> Image.Exif:
     for tag in _DESCRIPTIVE:
         if tag in source:
             kept[tag] = source[tag]
-    for tag in (_EXIF_DIRECTORY, _GPS_DIRECTORY):
+    for tag in (_EXIF_DIRECTORY, _GPS_DIRECTORY) if nested else ():
         entries = source.get_ifd(tag)
         if entries:
             kept.get_ifd(tag).update(entries)
             kept[tag] = dict(entries)
     return kept
+
+
+def description_of(block: bytes | None) -> str:
+    """The description of the picture in an EXIF block, in which microscopes' programs write what they know."""
+    return str(described(block).get(_DESCRIPTION, "")) if block else ""
+
+
+def without_description(block: bytes) -> bytes | None:
+    """An EXIF block without that."""
+    kept = described(block)
+    del kept[_DESCRIPTION]
+    return kept.tobytes().removeprefix(_MARK) if len(kept) else None
 
 
 def _corrected(block: bytes, size: tuple[int, int] | None) -> bytes:

@@ -5,6 +5,7 @@ transparent gray among 65536), the header is asked directly, and another decoder
 """
 
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,10 @@ _COMPRESSIONS = (1, 5, 7, 8, 32773, 32946)  # none, LZW, JPEG, Deflate, PackBits
 _COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")
 _TEXTS, _XMP = (b"tEXt", b"zTXt", b"iTXt"), b"XML:com.adobe.xmp\0"
 _LONGEST_TEXTS = 2**20
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _SEPARATED = 0, 1, 2, 5
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _SEPARATED = 0, 1, 2, 3, 5
+_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _SEPARATED: 4}
+_SAMPLES, _SIGNED, _OPACITIES = 277, 2, (1, 2)
+_RESOLUTIONS, _RESOLUTION_UNIT, _NO_UNIT = (282, 283), 296, 1
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ def describe(image: Image.Image, name: str) -> Header:
     kind = "JPEG" if image.format == "MPO" else image.format
     if mode == "F":
         raise WavdiffError(f"{name}: floating-point images are not supported; 8 or 16 bits are needed")
+    _check_samples(image, name)
     deep = _deep_mode(image)
     if deep is not None:
         mode, bits = deep, 16
@@ -91,6 +96,7 @@ def describe(image: Image.Image, name: str) -> Header:
         format=kind,
         icc_profile=image.info.get("icc_profile") or None,
         dpi=_dpi(image),
+        resolution=_resolution(image) if kind == "TIFF" else None,
         exif=exif,
         xmp=xmp,
         colour_chunks=tuple(chunks.items()),
@@ -101,6 +107,19 @@ def describe(image: Image.Image, name: str) -> Header:
     by_rows = raw is not None or _is_decoded_alike(image, info)
     inverted = bits == 16 and is_inverted(image)
     return Header(info, orientation, by_rows, deep is not None or mode == "LA;16", raw, inverted)
+
+
+def _check_samples(image: Image.Image, name: str) -> None:
+    """Refuse samples of a TIFF file that Pillow would read as others, or leave out."""
+    if _SIGNED in _tag(image, _SAMPLE_FORMAT) and set(_tag(image, _BITS_PER_SAMPLE)) <= {8, 16}:
+        raise WavdiffError(f"{name}: signed integers are not supported; shift them to 8 or 16 bits from 0 first")
+    photometric, extra = _tag(image, _PHOTOMETRIC), _tag(image, _EXTRA_SAMPLES)
+    colours, samples = sum(_COLOURS.get(kind, 0) for kind in photometric), sum(_tag(image, _SAMPLES))
+    if colours and samples > colours + sum(kind in _OPACITIES for kind in extra[:1]):
+        raise WavdiffError(
+            f"{name}: holds {samples} samples a pixel, which are not {colours} of colour and perhaps opacity; the "
+            "others would be lost: take them apart first"
+        )
 
 
 def is_inverted(image: Image.Image) -> bool:
@@ -159,8 +178,8 @@ def _is_decoded_alike(image: Image.Image, info: PictureInfo) -> bool:
             and set(_tag(image, _BITS_PER_SAMPLE)) == {info.bits}
             and set(_tag(image, _SAMPLE_FORMAT)) <= {1}
             and _tag(image, _COMPRESSION) in [(), *((number,) for number in _COMPRESSIONS)]
-            # Opacity for itself (2) or, of 16 bits, multiplied into the colours (1); 0 means nothing in particular.
-            and extra in (((2,), (1,))[: info.bits // 8] if info.has_alpha else ((), (0,)))
+            # Opacity for itself (2) or, of 16 bits, multiplied into the colours (1).
+            and extra in (((2,), (1,))[: info.bits // 8] if info.has_alpha else ((),))
         )
     if info.format == "PNG":  # samples of 1, 2 and 4 bits are spread by Pillow
         return str(_raw_mode(image)).partition(";")[2] in ("", "16B")
@@ -171,6 +190,17 @@ def _has_gray_palette(image: Image.Image) -> bool:
     """Whether every entry of a palette is a gray."""
     palette = image.getpalette("RGB") or [0, 0, 0]
     return palette[0::3] == palette[1::3] == palette[2::3]
+
+
+def _resolution(image: Image.Image) -> tuple[float, float] | None:
+    """Pixels per unit of length where a TIFF file names no unit."""
+    across, down = (_tag(image, tag) for tag in _RESOLUTIONS)
+    if _tag(image, _RESOLUTION_UNIT) != (_NO_UNIT,) or not across or not down:
+        return None
+    with suppress(ArithmeticError, TypeError, ValueError):
+        values = float(across[0]), float(down[0])
+        return values if min(values) > 0 and max(values) < 1e12 else None
+    return None
 
 
 def _dpi(image: Image.Image) -> tuple[float, float] | None:

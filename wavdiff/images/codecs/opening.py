@@ -32,12 +32,15 @@ _BELIEVED = ((2**24, 100_000), (178_956_970, 5000))
 
 
 @contextmanager
-def opened(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -> Iterator[Image.Image]:
+def opened(
+    source: str | os.PathLike[str] | BinaryIO, name: str | None = None, page: int | None = None
+) -> Iterator[Image.Image]:
     """Open one picture and turn all that can be wrong with it, then and while decoding, into a WavdiffError.
 
     Args:
         source: a file, or an open binary file that can seek.
         name: what messages call it; None for the path.
+        page: of a TIFF file, from 0; None: it must be the only one.
 
     Yields:
         The Pillow image. Its header is read, its pixels are not.
@@ -60,8 +63,13 @@ def opened(source: str | os.PathLike[str] | BinaryIO, name: str | None = None) -
                 _check_honest(image.size[0] * image.size[1], length, name)
                 # Phones write JPEG as MPO: the photograph, then previews or depth. The first picture is meant.
                 frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-                if frames > 1:
+                if frames > 1 and (page is None or image.format != "TIFF"):
                     raise WavdiffError(f"{name}: holds {frames} pictures (animated or multi-page); one is needed")
+                if page:
+                    if page >= frames:
+                        raise WavdiffError(f"{name}: pages are numbered from 0 to {frames - 1}, got {page}")
+                    image.seek(page)
+                    _check_honest(image.size[0] * image.size[1], length, name)
                 yield image
     except (WavdiffError, MemoryError):
         raise

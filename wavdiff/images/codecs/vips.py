@@ -25,12 +25,13 @@ _ALL_FILTERS = 0xF8  # of PNG, the best for each row
 _TYPES = {8: "uchar", 16: "ushort"}
 
 
-def decode_rows(file: BinaryIO, info: PictureInfo, spool: DiskArray, name: str) -> None:
+def decode_rows(file: BinaryIO, info: PictureInfo, spool: DiskArray, name: str, page: int = 0) -> None:
     """Decode a PNG, JPEG or TIFF file of plain samples.
 
     Args:
         file: the file, with a descriptor.
         spool: filled; of the size that the picture has in the file.
+        page: of a TIFF file.
 
     Raises:
         WavdiffError: the pixels are damaged, or the temporary file cannot be written.
@@ -40,7 +41,8 @@ def decode_rows(file: BinaryIO, info: PictureInfo, spool: DiskArray, name: str) 
     try:
         os.lseek(file.fileno(), 0, os.SEEK_SET)
         source = pyvips.Source.new_from_descriptor(file.fileno())
-        picture = getattr(pyvips.Image, _LOADERS[str(info.format)])(source, **_STRICT)
+        chosen = {"page": page} if info.format == "TIFF" else {}
+        picture = getattr(pyvips.Image, _LOADERS[str(info.format)])(source, **_STRICT, **chosen)
         if picture.bands > spool.bands:  # samples without a meaning, or gray that became RGB beside its opacity
             first = picture[: spool.bands - info.has_alpha]
             picture = first.bandjoin(picture[-1]) if info.has_alpha else first
