@@ -149,7 +149,7 @@ def answers() -> dict[str, Tensor]:
     for model in models:
         model.autocast = False
     grainy, small = noisy(40, 56, 3, 1, 25 / 255), noisy(20, 28, 3, 2, 0.0)
-    draw: dict[str, Any] = {"mode": "sample", "seed": 5, "steps": 4}
+    draw: dict[str, Any] = {"mode": "sample", "seed": 5, "steps": 4, "solver": "dpm"}
     return {
         "sample faces": api.sample(faces, n=1, seed=3),
         "sample fashion": api.sample(fashion, n=1, seed=3),
