@@ -17,6 +17,7 @@ from wavdiff.data import Augmentation, ExampleDataset, StatelessBatchSampler, cr
 from wavdiff.data.order import example_seed
 from wavdiff.data.protocols import ArraySource
 from wavdiff.data.sources.celeba import crop_aligned
+from wavdiff.data.sources.folder import open_folder
 from wavdiff.data.splits import heldout_names
 from wavdiff.system.errors import WavdiffError
 
@@ -538,3 +539,13 @@ def test_wrong_orders_are_refused(change: dict[str, float], rule: str) -> None:
     arguments = {"length": 10, "batch_size": 4, "seed": 0, "start": 0, "total": 5} | change
     with pytest.raises(WavdiffError, match=rule):
         StatelessBatchSampler(**arguments)  # type: ignore[arg-type]
+
+
+def test_images_smaller_than_an_example_are_counted(tmp_path: Path) -> None:
+    for number, size in enumerate([(40, 40), (31, 40), (40, 31), (8, 8), (32, 32)]):
+        for split in ("train", "val"):
+            (tmp_path / split).mkdir(exist_ok=True)
+            Image.new("L", size).save(tmp_path / split / f"{number}.png")
+    source = open_folder(tmp_path, "train", 1)
+    assert source.smaller_than((32, 32)) == (5, 3)
+    assert source.smaller_than((8, 8)) == (5, 0)

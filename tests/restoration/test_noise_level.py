@@ -176,6 +176,8 @@ def test_bars_have_no_say(value: int, rows: int) -> None:
     picture[:, :rows] = picture[:, -rows:] = value / 255
     found = estimated(picture)
     assert 255 * found.sigma == pytest.approx(25, rel=0.05) and found.white
+    assert 0.15 < found.part < 1.05 - 2 * rows / picture.shape[1]
+    assert f"measured in {found.part:.0%} of the picture" in found.report()
 
 
 def test_bars_of_a_jpeg_have_no_say_and_jpeg_is_not_called_white() -> None:
@@ -186,7 +188,7 @@ def test_bars_of_a_jpeg_have_no_say_and_jpeg_is_not_called_white() -> None:
     decoded = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1) / 255
     found = estimate_noise_of(2 * decoded - 1, compressed=True)
     assert 255 * found.sigma == pytest.approx(22, abs=4) and len(set(found.octaves)) == 1
-    assert "JPEG" in found.report() and "white" not in found.report()
+    assert "JPEG" in found.report() and "white" not in found.report().splitlines()[0]
     assert found.sigma > estimated(decoded).sigma  # the finest octave lost some
     assert not estimate_noise_of(torch.full((3, 64, 64), 0.2), compressed=True).measurable
 
@@ -222,3 +224,11 @@ def test_slopes_are_not_noise(kind: str, sigma: float) -> None:
     clean = x if kind == "slope" else 0.2 + 0.7 * (-3 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)).exp()
     found = estimated(limited(clean[None], sigma))
     assert found.white and (255 * found.sigma == pytest.approx(sigma, rel=0.05) if sigma else not found.measurable)
+
+
+def test_faint_noise_of_16_bits_is_measured_and_that_of_8_is_not() -> None:
+    picture = 0.5 + 0.2 / 255 * normal((1, 256, 256))
+    for step, measured in ((1 / 255, False), (1 / 65535, True)):
+        found = estimate_noise(lambda where: where.of(2 * picture - 1), (256, 256), 1, step=step)
+        assert found.measurable == measured
+        assert ("noise 0.2/255" in found.report()) == measured

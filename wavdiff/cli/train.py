@@ -15,6 +15,7 @@ from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
 
 if TYPE_CHECKING:
+    from wavdiff.data import Images
     from wavdiff.models.run_config import RunConfig
 
 
@@ -107,6 +108,7 @@ def train(
                 f"{trainer.state.step} to {trainer.total}, on {known} images of {resolved.data.name}, into {folder}",
                 err=True,
             )
+            _name_small_images(trainer.train_source, resolved)
         model = trainer.run()
     if trainer.stopped is None:
         if main:
@@ -121,6 +123,20 @@ def train(
         )
     if trainer.stopped > 0:
         raise typer.Exit(128 + trainer.stopped)
+
+
+def _name_small_images(source: Images, config: RunConfig) -> None:
+    """Say how many images have fewer pixels than an example, for what they lack is not learned but interpolated."""
+    if config.data.pad or not hasattr(source, "smaller_than"):
+        return
+    looked, small = source.smaller_than(config.image_size)
+    if small:
+        height, width = config.image_size
+        typer.echo(
+            f"{small:,} of {looked:,} images looked at are smaller than the {width}x{height} of an example: they are "
+            "enlarged (Lanczos), and teach smooth details",
+            err=True,
+        )
 
 
 def _show_status(folder: Path) -> None:

@@ -43,6 +43,10 @@ from wavdiff.system.errors import WavdiffError
 
 NOTHING = 0.5 / 255
 """Below this no noise can be told from rounding to 8 bits."""
+ROUNDING = 0.5
+"""The same, in steps between the values that a picture can have."""
+MOST_PARTS = 0.95
+"""Part of the picture that was measured from which on it is not named."""
 TOLERANCE = 0.15
 """Relative difference between octaves or channels that still counts as equal, beside the error bars."""
 MOST_RAISED = 1.5
@@ -64,6 +68,8 @@ class NoiseEstimate:
         cut_off: whether nothing could be measured because nearly all values lie at the ends of the range.
         compressed: whether the picture comes from a JPEG file.
         lines: whether rows or columns differ.
+        floor: less than this cannot be told from rounding.
+        part: part of the picture that has a say: that is neither constant nor, too often, at black or white.
     """
 
     sigma: float
@@ -75,18 +81,20 @@ class NoiseEstimate:
     cut_off: bool = False
     compressed: bool = False
     lines: bool = False
+    floor: float = NOTHING
+    part: float = 1.0
 
     @property
     def measurable(self) -> bool:
-        """Whether there is noise to speak of; less cannot be told from rounding to 8 bits."""
-        return self.sigma >= NOTHING or not self.white
+        """Whether there is noise to speak of; less cannot be told from rounding."""
+        return self.sigma >= self.floor or not self.white
 
     def report(self) -> str:
         """Lines for the terminal."""
         if self.cut_off:
             return f"the noise {CUT_OFF}"
         if not self.measurable:
-            return f"no measurable noise (below {255 * NOTHING:.1f}/255)"
+            return f"no measurable noise (below {of_255(self.floor)}/255)"
         kind = "not white, removed with the level of each scale"
         if self.white:
             kind = "white in every channel, one level for all" if self.findings else "white"
@@ -95,13 +103,19 @@ class NoiseEstimate:
         if self.compressed:
             kind = "after JPEG compression, one level for all"
         levels = ", ".join(
-            f"{255 * level:.1f} ± {255 * error:.1f}"
-            for level, error in zip(self.octaves, self.uncertainty, strict=True)
+            f"{of_255(level)} ± {of_255(error)}" for level, error in zip(self.octaves, self.uncertainty, strict=True)
         )
-        head = f"noise {255 * self.sigma:.1f}/255 (sigma {self.sigma:.4f}), {kind}"
-        return "\n".join(
-            [head, f"  by octave, finest first: {levels} of 255", *(f"  {line}" for line in self.findings)]
-        )
+        lines = [f"by octave, finest first: {levels} of 255", *self.findings]
+        if self.part < MOST_PARTS:
+            lines.append(f"measured in {self.part:.0%} of the picture, where it is neither constant nor cut off")
+        head = f"noise {of_255(self.sigma)}/255 (sigma {self.sigma:.4f}), {kind}"
+        return "\n  ".join([head, *lines])
+
+
+def of_255(level: float) -> str:
+    """A level in 8-bit values, with a decimal, or two digits where it is less than one of those."""
+    value = 255 * level
+    return f"{value:.1f}" if value >= 0.095 or value == 0 else f"{value:.1g}"
 
 
 def estimate_noise_of(picture: Tensor, **settings: object) -> NoiseEstimate:
@@ -116,6 +130,7 @@ def estimate_noise(
     channels: int,
     octaves: int = 4,
     compressed: bool = False,
+    step: float = 1 / 255,
 ) -> NoiseEstimate:
     """Measure the noise of a picture, at most on MOST_WINDOWS windows of it.
 
@@ -123,6 +138,7 @@ def estimate_noise(
         read, size, channels: the picture.
         octaves: how many to measure.
         compressed: whether it comes from a JPEG file.
+        step: between the values that the picture can have, of its range.
 
     Raises:
         WavdiffError: fewer than one octave, or a picture without pixels.
@@ -131,7 +147,7 @@ def estimate_noise(
         raise WavdiffError(
             f"noise is estimated in at least 1 octave of a picture with pixels, got {octaves} and {size}"
         )
-    return estimate_in_windows(windows_of(read, size, octaves), channels, octaves, compressed)
+    return estimate_in_windows(windows_of(read, size, octaves), channels, octaves, compressed, step)
 
 
 def windows_of(read: Read, size: tuple[int, int], octaves: int) -> Tensor | None:
@@ -140,12 +156,16 @@ def windows_of(read: Read, size: tuple[int, int], octaves: int) -> Tensor | None
 
 
 @torch.no_grad()
-def estimate_in_windows(windows: Tensor | None, channels: int, octaves: int, compressed: bool) -> NoiseEstimate:
+def estimate_in_windows(
+    windows: Tensor | None, channels: int, octaves: int, compressed: bool, step: float
+) -> NoiseEstimate:
     """`estimate_noise`, in the windows of a picture."""
     if windows is None:
         return NoiseEstimate(0.0, (0.0,) * octaves, ((0.0,) * channels,) * octaves, (0.0,) * octaves, True, ())
     measured = measure_octaves(windows, octaves)
-    estimate = _audit(measured, octaves, channels)
+    estimate = replace(_audit(measured, octaves, channels), floor=min(ROUNDING * step, NOTHING))
+    if measured[0] is not None:
+        estimate = replace(estimate, part=measured[0].part)
     if not compressed:
         estimate = _with_lines(estimate, line_levels(windows))
     return _decompressed(estimate, measured) if compressed and estimate.measurable else estimate

@@ -61,13 +61,14 @@ def flat_windows(read: Read, size: tuple[int, int], step: int) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Octave:
-    """Level and standard error per channel of one octave, whether it is noise that was measured, and whether nothing
-    could be, because values lie at the ends of the range."""
+    """Level and standard error per channel of one octave, whether it is noise that was measured, whether nothing could
+    be, because values lie at the ends of the range, and the part of all blocks that had a say."""
 
     levels: list[float]
     errors: list[float]
     determined: bool
     cut_off: bool = False
+    part: float = 1.0
 
 
 def measure_octaves(windows: Tensor, octaves: int) -> list[Octave | None]:
@@ -180,7 +181,7 @@ def _measure(blocks: _Blocks, unit: float) -> Octave:
     determined = spread < SPREAD * expected
     if unit == 1 and blocks.flat_part > FLAT_PART and not determined:  # a drawing: what is not flat is content
         return nothing
-    return Octave(levels, errors, determined)
+    return Octave(levels, errors, determined, part=float(free.float().mean()))
 
 
 def _clipped_variance(below: Tensor, above: Tensor) -> Tensor:

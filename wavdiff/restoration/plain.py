@@ -23,12 +23,14 @@ class Plain:
         size: (height, width).
         channels: 1 or 3.
         compressed: whether it comes from a JPEG file.
+        step: between the values that it can have, in its range [0, 1].
     """
 
     read: Read
     size: tuple[int, int]
     channels: int
     compressed: bool = False
+    step: float = 1 / 255
 
     def hand_over(self, write: Write) -> None:
         """Give the picture to `write`, band of rows by band of rows."""

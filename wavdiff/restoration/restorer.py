@@ -193,7 +193,8 @@ class Restorer:
             return 2 * values - 1 if name == "alpha" else values
 
         info = self.reader.info
-        return Plain(read, info.size, self.channels if name == "colour" else 1, info.format == "JPEG")
+        channels, step = self.channels if name == "colour" else 1, 1 / (info.maximum * self._white)
+        return Plain(read, info.size, channels, info.format == "JPEG", step)
 
     def _side_plane(self, name: str, prefix: str) -> Plane:
         """The restored opacity or ink, always as the mean; opacity stays within its surroundings."""

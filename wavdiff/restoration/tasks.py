@@ -74,20 +74,22 @@ class Denoise:
 
     def study(self, picture: Plain, name: str, messages: list[str]) -> Noise:
         """The noise, given or measured."""
+        from wavdiff.restoration.compression import was_compressed
         from wavdiff.restoration.noise_estimation import CUT_OFF, estimate_in_windows, windows_of
 
         scales, octaves = self.cascade.levels + 1, max(self.cascade.levels, 1) + 1
         windows = None
         if self.sigma is None and self.request.gain is None:
             windows = windows_of(picture.read, picture.size, octaves)
-        curve = self._curve(windows, picture.compressed, name)
+        compressed = picture.compressed or (windows is not None and was_compressed(windows))
+        curve = self._curve(windows, compressed, name)
         if curve is not None:
             levels = [2 * curve.sigma] * scales
             messages.append(f"{name}{curve.report()}")
         elif self.sigma is not None:
             levels = [2 * self.sigma] * scales
         else:
-            estimate = estimate_in_windows(windows, picture.channels, octaves, picture.compressed)
+            estimate = estimate_in_windows(windows, picture.channels, octaves, compressed, picture.step)
             if estimate.cut_off and not name:
                 raise WavdiffError(f"the noise {CUT_OFF}")
             messages += [f"{name}{line}" for line in estimate.report().splitlines()]

@@ -1,5 +1,6 @@
 """Any folder of images, at any depth, of mixed sizes and modes."""
 
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -9,8 +10,11 @@ from wavdiff.data.cache import DecodedCache
 from wavdiff.data.protocols import ImageSource, Split, first_readable, reduce_channels
 from wavdiff.data.sources.index import SUFFIXES, FolderIndex, index_folder
 from wavdiff.data.splits import heldout_folder, heldout_names
-from wavdiff.images import read_pixels
+from wavdiff.images import read_info, read_pixels
 from wavdiff.system.errors import WavdiffError
+
+MOST_LOOKED_AT = 1000
+"""Images whose size is read before a training."""
 
 
 def is_folder(name: str) -> bool:
@@ -77,6 +81,16 @@ class _FolderSource:
 
     def label(self, index: int) -> str:
         return self._names[index]
+
+    def smaller_than(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Of how many images, MOST_LOOKED_AT at most and evenly chosen, how many are smaller than (height, width)."""
+        chosen = range(0, len(self), -(-len(self) // MOST_LOOKED_AT))
+        small = 0
+        for place in chosen:
+            with suppress(WavdiffError):  # what has gone since is named when it is asked for
+                found = read_info(self._folder / self._names[place]).size
+                small += any(have < want for have, want in zip(found, size, strict=True))
+        return len(chosen), small
 
     @cached_property
     def digest(self) -> str:
