@@ -21,8 +21,8 @@ from torch import Tensor
 
 from wavdiff import api
 from wavdiff.evaluation.photographs.reading import central
-from wavdiff.models.cascade.random_numbers import derive_generator
 from wavdiff.models.cascade.saved import load_cascade
+from wavdiff.models.random_numbers import derive_generator
 
 
 def folded(error: Tensor, period: int) -> tuple[float, float]:

@@ -27,8 +27,8 @@ from wavdiff import api
 from wavdiff.evaluation.photographs.calibration import expected_gaps, measure_draws
 from wavdiff.evaluation.photographs.reading import central, find_photographs
 from wavdiff.images import load_image
-from wavdiff.models.cascade.random_numbers import derive_generator
 from wavdiff.models.cascade.saved import load_cascade
+from wavdiff.models.random_numbers import derive_generator
 from wavdiff.restoration.posterior import coverage
 
 NAMES = ("astronaut", "coffee", "chelsea", "rocket")

@@ -10,20 +10,23 @@ cascade sees a gray picture as three equal channels and its answer is gray. `sig
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from wavdiff.data import Augmentation, crop_example
 from wavdiff.images import Planes, plain_info
 from wavdiff.images.in_memory import as_planes
 from wavdiff.images.rectangle import Rectangle
+from wavdiff.models import DEFAULT_FAMILY
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.sampling import sample_walk
 from wavdiff.models.cascade.saved import load_cascade
-from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL
+from wavdiff.models.family import check_can, load_model
+from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL, family_of, find_any_model, training_configuration
 from wavdiff.restoration.channels import MemorySource
 from wavdiff.restoration.plain import Mode
 from wavdiff.restoration.request import Quality, RestorationRequest
@@ -31,23 +34,89 @@ from wavdiff.restoration.restorer import Restorer
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import check_sigma, whole_number
 
-
-def load(model: str | Path = "faces", device: str | torch.device = "cpu") -> WaveletCascade:
-    """A cascade by the name of a shipped model ("photos", "faces", "fashion") or by its folder."""
-    return load_cascade(model, device)
+_PLAIN: dict[str, Any] = {"augmentation": Augmentation(), "generator": None}
 
 
-def sample(cascade: WaveletCascade, n: int = 1, seed: int = 0, **settings: Any) -> Tensor:
-    """Draw `n` new images, (n, C, H, W) in [-1, 1]; image k depends on `seed` + k only. Settings: see `sample_walk`."""
+def load(model: str | Path = "faces", device: str | torch.device = "cpu") -> Any:
+    """A model by the name of a shipped one ("photos", "faces", "fashion") or by its folder, in evaluation mode.
+
+    Most are cascades; other families have modules of their own (`models.vdvae.Vdvae`, `models.wavpool.WavPool`).
+    """
+    folder = find_any_model(model)
+    if family_of(folder).Config.family == DEFAULT_FAMILY:
+        return load_cascade(model, device)
+    return load_model(folder).to(device)
+
+
+def sample(model: Any, n: int = 1, seed: int = 0, **settings: Any) -> Tensor:
+    """Draw `n` new images, (n, C, H, W) in [-1, 1]; image k depends on `seed` + k only.
+
+    Settings of cascades: see `sample_walk`; of hierarchical VAEs: `temperature`.
+
+    Raises:
+        WavdiffError: a model that draws nothing, or a number out of its range.
+    """
     n, seed = whole_number(n, "n"), whole_number(seed, "seed")
     for name, value, least in (("n", n, 1), ("seed", seed, 0)):
         if value < least:
             raise WavdiffError(f"{name} must be at least {least}, got {value}")
-    return sample_walk(cascade, range(seed, seed + n), **settings)[-1].clamp(-1, 1)
+    if isinstance(model, WaveletCascade):
+        return sample_walk(model, range(seed, seed + n), **settings)[-1].clamp(-1, 1)
+    check_can(model, "sample", "given", type(model).__name__)
+    drawn: Tensor = model.sample(range(seed, seed + n), **settings)
+    return drawn
 
 
 def _model(model: str | Path | WaveletCascade) -> WaveletCascade:
     return load_cascade(model) if isinstance(model, str | Path) else model
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model that knows classes, and how pictures are cut for it.
+
+    Attributes:
+        model: it.
+        settings: as for `data.crop_example`.
+    """
+
+    model: Any
+    settings: dict[str, Any]
+
+
+def load_classifier(model: str | Path) -> Classifier:
+    """A classifier by the folder of its run or model.
+
+    Raises:
+        WavdiffError: no such model, or one of another kind.
+    """
+    folder = find_any_model(model)
+    loaded = load(folder)
+    check_can(loaded, "classify", str(model), family_of(folder).noun)
+    own, config = training_configuration(folder) or {}, loaded.config
+    data = own.get("data", {})
+    settings = {"crop": data.get("crop"), "pad": bool(data.get("pad"))}
+    return Classifier(loaded, {"size": config.image_size, "channels": config.channels, **settings})
+
+
+def classify(image: Any, model: str | Path | Classifier) -> dict[str, float]:
+    """Probabilities of the classes of one picture, whose largest centred square is brought to the model's size.
+
+    Args:
+        image: a Pillow image, a NumPy array or a tensor, as for `denoise`.
+        model: a classifier, or the folder of one.
+
+    Raises:
+        WavdiffError: several pictures, or something that is none; a model that knows no classes.
+    """
+    known = model if isinstance(model, Classifier) else load_classifier(model)
+    pictures = as_planes(image).colour
+    if len(pictures) != 1:
+        raise WavdiffError(f"one picture is classified at a time, got {len(pictures)}")
+    pixels = ((pictures[0].cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    example = crop_example(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, **known.settings, **_PLAIN)
+    probabilities = known.model.classify(example[None])[0].tolist()
+    return dict(zip(known.model.classes, probabilities, strict=True))
 
 
 def denoise(

@@ -321,7 +321,7 @@ def test_the_range_is_the_models_unless_told(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_images_that_do_not_converge_are_told_in_a_line(cli: Cli, blind_model: Path, tmp_path: Path) -> None:
-    from wavdiff.batch import samples as sampling_run
+    from wavdiff.batch import drawers as sampling_run
     from wavdiff.models.cascade import ascent
     from wavdiff.models.cascade.sampling import sample_walk
 

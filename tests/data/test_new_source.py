@@ -33,7 +33,9 @@ def test_a_new_row_opens_like_the_others(scenes: None, tmp_path: Path) -> None:
     assert find_source("scenes").crop == 18
     with pytest.raises(WavdiffError, match="'scenes' has the splits train and heldout, not validation"):
         open_source("scenes", "validation")
-    with pytest.raises(WavdiffError, match="only the source 'faces' has people to leave out; 'scenes' was asked for"):
+    with pytest.raises(
+        WavdiffError, match="only 'faces' and 'fashion-mnist' have groups to leave out; 'scenes' was asked for"
+    ):
         open_source("scenes", "train", validation=("s1",))
     with pytest.raises(WavdiffError, match="data.decoded_cache: is for folders of images, not for 'scenes'"):
         open_source("scenes", "train", decoded_cache=tmp_path)

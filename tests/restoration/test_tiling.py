@@ -9,8 +9,8 @@ from torch import Tensor
 from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Rectangle, tiles
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.random_numbers import position_noise
 from wavdiff.models.cascade.solvers import Schedule
+from wavdiff.models.random_numbers import position_noise
 from wavdiff.restoration.frame import FramedPicture
 from wavdiff.restoration.plain import Effort, Noise, Plain
 from wavdiff.restoration.request import RestorationRequest

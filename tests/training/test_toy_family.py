@@ -155,9 +155,15 @@ def test_the_command_trains_it_and_the_folder_loads(toy: Path, tmp_path: Path, c
 def test_what_it_cannot_do_is_refused_in_one_line(toy: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
     config = from_mapping(read_mapping(toy), ["training.steps=1"])
     model = Trainer(config, tmp_path / "run").run()
-    for verb in (("sample",), ("denoise", toy, "--sigma", "0.1", "-o", tmp_path / "out.png")):
+    denoise = ("denoise", toy, "--sigma", "0.1", "-o", tmp_path / "out.png")
+    for verb, said in (
+        (("sample",), "draws no images"),
+        (denoise, "no wavelet cascade"),
+        (("classify", toy), "knows no classes"),
+        (("evaluate",), "of which there is no evaluation"),
+    ):
         outcome = cli(*verb, "--model", model)
-        assert outcome.code == 1 and "is a linear autoencoder, no wavelet cascade" in outcome.err, outcome.err
+        assert outcome.code == 1 and "is a linear autoencoder" in outcome.err and said in outcome.err, outcome.err
     with pytest.raises(WavdiffError, match="is a linear autoencoder"):
         find_model(tmp_path / "run")
     with pytest.raises(WavdiffError, match=r"^model toy is a linear autoencoder: it draws no images$"):
@@ -177,5 +183,5 @@ def test_families_are_found_by_name(toy: Path) -> None:
     assert isinstance(config, ToyConfig) and from_mapping(to_mapping(config)) == config
     assert find_family("cascade").Config.family == "cascade" and "family" not in to_mapping(from_mapping({}))
     for name in ("magic", 3, None):
-        with pytest.raises(WavdiffError, match="family must be one of cascade, toy, got"):
+        with pytest.raises(WavdiffError, match="family must be one of cascade, vdvae, wavpool, toy, got"):
             find_family(name)

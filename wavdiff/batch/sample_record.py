@@ -13,40 +13,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from wavdiff import __version__
+from wavdiff.batch.drawers import Drawer, SamplingRequest
 from wavdiff.images import check_readable
-from wavdiff.models.cascade.ascent import Ascent
-from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.sampling import DRAWING, sample_schedules
-from wavdiff.models.cascade.solvers import Schedule
-from wavdiff.models.folders import file_digest, find_model
+from wavdiff.models.folders import file_digest
 from wavdiff.system.atomic import written_whole
 from wavdiff.system.errors import WavdiffError
 
 RECORD, SHEET, WALK = "sample.json", "sheet.png", "walk.png"
 _WAY_OUT = "choose another --out or give --overwrite"
-
-
-@dataclass(frozen=True)
-class SamplingRequest:
-    """What decides the images: model, seeds, ladders, size, precision (see `computing_in`); `batch_size` does not."""
-
-    model: str
-    seeds: tuple[int, ...]
-    low_seed: int | None = None
-    size: tuple[int, int] | None = None
-    steps: tuple[int | None, int | None] = (None, None)
-    solver: str | None = None
-    stop_scale: int = 0
-    batch_size: int = 64
-    correctors: tuple[int, int] | None = None
-    ascents: tuple[Ascent, Ascent] | None = None
-    lowpass_range: tuple[float, float] | Literal["model"] | None = "model"
-    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +42,7 @@ def image_name(seed: int) -> str:
     return f"{seed:06d}.png"
 
 
-def begin(request: SamplingRequest, cascade: WaveletCascade, out: Path, show_scales: bool, overwrite: bool) -> Plan:
+def begin(request: SamplingRequest, drawer: Drawer, out: Path, show_scales: bool, overwrite: bool) -> Plan:
     """Look at what `out` holds, and write the record of an unfinished run if something is missing; see `write_samples`.
 
     Raises:
@@ -72,7 +51,7 @@ def begin(request: SamplingRequest, cascade: WaveletCascade, out: Path, show_sca
     """
     if out.exists() and not out.is_dir():
         raise WavdiffError(f"--out {out} is a file, not a folder")
-    record = _describe(request, cascade)
+    record = _describe(request, drawer)
     old = None if overwrite else read_record(out)
     drawn: set[int] = set()
     if old is not None:
@@ -128,43 +107,27 @@ def read_record(out: Path) -> dict[str, Any] | None:
     return record
 
 
-def _describe(request: SamplingRequest, cascade: WaveletCascade) -> dict[str, Any]:
+def _describe(request: SamplingRequest, drawer: Drawer) -> dict[str, Any]:
     """The record without "finished"; what decides the images beside their seeds is under "draws"."""
-    folder = find_model(request.model) / "cascade"
-    low, detail = request.ascents or sample_schedules(cascade, request.solver, *request.steps, request.correctors)
-    digest = file_digest(folder / "diffusion_pytorch_model.safetensors")
-    draws = {
-        "drawing": DRAWING,
-        "model": {"weights_sha256": digest, "config_sha256": file_digest(folder / "config.json")},
-        "ladders": {"lowpass": _plain(low), "details": _plain(detail)},
-        "lowpass_range": cascade.lowpass_range if request.lowpass_range == "model" else request.lowpass_range,
-        "size": request.size or cascade.image_size,
-        "stop_scale": request.stop_scale,
-        "low_seed": request.low_seed,
-    }
+    weights, settings = map(file_digest, drawer.model_files)
+    draws, of_the_model = drawer.describe()
+    draws = {**draws, "model": {"weights_sha256": weights, "config_sha256": settings}}
     if request.precision not in (None, "auto"):
         draws["precision"] = request.precision
     record = {
         **asdict(request),
-        "model_sha256": digest,
-        "model_ladders": {name: _plain(cascade.schedule(name)) for name in ("lowpass", "details")},
+        "model_sha256": weights,
+        **of_the_model,
         "draws": draws,
-        "device": cascade.device.type,
+        "device": drawer.device.type,
         "versions": {"wavdiff": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "repeat": _command(request),
     }
-    if request.precision is None:  # records of versions that had no choice have no such key
-        del record["precision"]
+    for name in ("precision", "temperature"):  # records of versions that had no choice have no such key
+        if record[name] is None:
+            del record[name]
     plain: dict[str, Any] = json.loads(json.dumps(record))  # as it will be read: lists, no tuples
     return plain
-
-
-def _plain(schedule: Schedule | Ascent) -> dict[str, Any]:
-    """Settings that decide the images; without correctors, records are those of versions that had none."""
-    settings = asdict(schedule)
-    if isinstance(schedule, Schedule) and not schedule.correctors:
-        del settings["correctors"], settings["corrector_step"]
-    return settings
 
 
 def _refuse_difference(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -219,6 +182,7 @@ def _command(request: SamplingRequest) -> str:
         "range": None if limits == "model" else "none" if limits is None else _numbers(*limits),
         "stop-scale": request.stop_scale or None,
         "precision": request.precision,
+        "temperature": request.temperature,
     }
     return " ".join(["wavdiff sample", *(f"--{name} {text}" for name, text in given.items() if text is not None)])
 

@@ -6,19 +6,16 @@ with their number and an interruption costs one batch at most. Only the contact 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from wavdiff.api import load
+from wavdiff.batch.drawers import Drawer, SamplingRequest, find_drawer
 from wavdiff.batch.report import sampling_progress
-from wavdiff.batch.sample_record import SHEET, WALK, Plan, SamplingRequest, begin, image_name, write_record
+from wavdiff.batch.sample_record import SHEET, WALK, Plan, begin, image_name, write_record
 from wavdiff.images import image_grid, load_image, save_image
-from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.sampling import sample_walk
 from wavdiff.system.devices import chosen_precision, computing_in
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.processes import Processes, join_processes, termination_as_exit
@@ -64,62 +61,39 @@ def write_samples(
     """
     with termination_as_exit(), computing_in(request.precision):
         processes = join_processes()
-        cascade = load(request.model, processes.device)
-        _check(request, cascade)
-        plan = processes.from_main(lambda: begin(request, cascade, out, show_scales, overwrite))
+        drawer = find_drawer(request, processes.device)
+        chosen_precision(processes.device)
+        drawer.check(show_scales)
+        _check(request, drawer)
+        plan = processes.from_main(lambda: begin(request, drawer, out, show_scales, overwrite))
         if not plan.complete:
-            _draw_share(request, cascade, plan, out, processes)
+            _draw_share(request, drawer, plan, out, processes)
         processes.gather(None)
         if processes.is_main and not plan.complete:
             if show_scales:
-                save_image(out / WALK, walk_picture(_walk(request, cascade, request.seeds[:WALK_IMAGES])))
-            height, width = request.size or cascade.image_size
-            most = max(1, min(SHEET_IMAGES, MOST_VALUES // (cascade.channels * height * width)))
+                save_image(out / WALK, walk_picture(drawer.walk(request.seeds[:WALK_IMAGES])))
+            height, width = drawer.size
+            most = max(1, min(SHEET_IMAGES, MOST_VALUES // (drawer.channels * height * width)))
             shown = [load_image(out / image_name(seed)).pixels for seed in request.seeds[:most]]
             save_image(out / SHEET, image_grid(torch.stack(shown)))
             write_record(out, plan.record, finished=True)
         return len(plan.missing) if processes.is_main else None
 
 
-def _check(request: SamplingRequest, cascade: WaveletCascade) -> None:
-    chosen_precision(cascade.device)
-    if not 0 <= request.stop_scale <= cascade.levels:
-        raise WavdiffError(
-            f"--stop-scale must be between 0 (the image) and {cascade.levels} (the low-pass), got {request.stop_scale}"
-        )
-    step = 2**cascade.levels
-    if request.size is not None and any(side < step or side % step for side in request.size):
-        raise WavdiffError(f"--size must be multiples of {step} for this model, got {'x'.join(map(str, request.size))}")
-    height, width = request.size or cascade.image_size
+def _check(request: SamplingRequest, drawer: Drawer) -> None:
+    height, width = drawer.size
     most = min(request.batch_size, len(request.seeds))
-    if most * cascade.channels * height * width > MOST_VALUES:
+    if most * drawer.channels * height * width > MOST_VALUES:
         raise WavdiffError(
             f"--batch-size: one batch holds at most {MOST_VALUES} pixel values, got {most} images of {height}x{width}"
         )
 
 
-def _draw_share(request: SamplingRequest, cascade: WaveletCascade, plan: Plan, out: Path, processes: Processes) -> None:
+def _draw_share(request: SamplingRequest, drawer: Drawer, plan: Plan, out: Path, processes: Processes) -> None:
     share = plan.missing[processes.index :: processes.count]
     with sampling_progress(len(share), processes) as advance:
         for start in range(0, len(share), request.batch_size):
             seeds = share[start : start + request.batch_size]
-            for seed, image in zip(seeds, _walk(request, cascade, seeds)[-1], strict=True):
+            for seed, image in zip(seeds, drawer.walk(seeds)[-1], strict=True):
                 save_image(out / image_name(seed), image)
             advance(len(seeds))
-
-
-def _walk(request: SamplingRequest, cascade: WaveletCascade, seeds: Sequence[int]) -> list[Tensor]:
-    return sample_walk(
-        cascade,
-        seeds,
-        low_seeds=None if request.low_seed is None else [request.low_seed] * len(seeds),
-        batch_size=request.batch_size,
-        size=request.size,
-        stop_scale=request.stop_scale,
-        solver=request.solver,
-        lowpass_steps=request.steps[0],
-        detail_steps=request.steps[1],
-        correctors=request.correctors,
-        ascents=request.ascents,
-        lowpass_range=request.lowpass_range,
-    )

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wavdiff.cli import assemble, denoise, evaluate, import_published, inspect, sample, train, upscale
+from wavdiff.cli import assemble, classify, denoise, evaluate, import_published, inspect, sample, train, upscale
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import one_line, shown
 
@@ -46,6 +46,7 @@ for _verb in (
     sample.sample,
     denoise.denoise,
     upscale.upscale,
+    classify.classify,
     evaluate.evaluate,
     inspect.inspect,
 ):

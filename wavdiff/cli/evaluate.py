@@ -7,7 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from wavdiff.cli.options import OverwriteOption, noise_levels, refuse_existing, refuse_given, whole_numbers
+from wavdiff.cli.options import (
+    OverwriteOption,
+    is_other_family,
+    noise_levels,
+    refuse_existing,
+    refuse_given,
+    whole_numbers,
+)
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import one_line, shown
 
@@ -36,6 +43,9 @@ def evaluate(
     samples: Annotated[int, typer.Option(help="FOLDER: posterior draws of each picture, beside mean mode.")] = 0,
     crops: Annotated[int, typer.Option(help="FOLDER: of so many pictures, write before/after crops.")] = 12,
     kid: Annotated[int, typer.Option(help="Without FOLDER: samples to draw for KID-EffLite0; 0: none.")] = 0,
+    importance: Annotated[
+        int | None, typer.Option(help="Hierarchical VAEs: draws of the latents for the closer bound; default 100.")
+    ] = None,
     bm3d: Annotated[bool, typer.Option(help="Run BM3D beside it (minutes per megapixel).")] = True,
     data_dir: Annotated[Path | None, typer.Option(help="Where the files of a named source lie.")] = None,
     seed: Annotated[int, typer.Option(help="Of noise and samples.")] = 0,
@@ -45,7 +55,8 @@ def evaluate(
     """Measure PSNR, SSIM and time beside BM3D, bicubic and Lanczos; JSON, Markdown, plots, crops to look at.
 
     With FOLDER, on clean photographs at their own sizes. Without, on the held-out images of the model's own training
-    data (or of --data), and with --kid on drawn samples.
+    data (or of --data), and with --kid on drawn samples; hierarchical VAEs: bounds on the likelihood; classifiers:
+    accuracy.
     """
     written = ("evaluation.json", "evaluation.md", "denoising.png", "enlarging.png", "crops.html", "crops")
     refuse_existing([out / name for name in written], overwrite)
@@ -54,12 +65,19 @@ def evaluate(
         refuse_given(of_sources, "is for held-out images of training data and cannot stand beside FOLDER")
     else:
         refuse_given({"--crop": crop is not None, "--samples": bool(samples)}, "needs a FOLDER of clean photographs")
-    from wavdiff.evaluation import EvaluationRequest, PhotographRequest, run_evaluation, run_photographs
-    from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL
+    named = _models(model, [*(models or []), *(compare or [])], "faces" if folder is None else "photos")
+    if folder is None and len(named) == 1 and is_other_family(named[0]):
+        refuse_given({"--kid": bool(kid)}, f"is for cascades, and {named[0]} is none")
+        from wavdiff.evaluation.families import FamilyRequest, run_family_evaluation
 
-    default = "faces" if folder is None else DEFAULT_RESTORATION_MODEL
+        asked = FamilyRequest(named[0], data, data_dir, limit, importance or 100, seed, update_card)
+        typer.echo(run_family_evaluation(asked, out, lambda line: typer.echo(one_line(line), err=True)))
+        return
+    refuse_given({"--importance": importance is not None}, "is for hierarchical VAEs")
+    from wavdiff.evaluation import EvaluationRequest, PhotographRequest, run_evaluation, run_photographs
+
     shared: dict[str, Any] = {
-        "models": _models(model, [*(models or []), *(compare or [])], default),
+        "models": named,
         "sigmas": tuple(noise_levels(sigmas)),
         "factors": _factors(factors),
         "limit": limit,

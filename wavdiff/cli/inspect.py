@@ -12,6 +12,7 @@ from wavdiff.cli.options import (
     LARGEST_SEED,
     OverwriteOption,
     check_number,
+    is_other_family,
     noise_level,
     refuse_existing,
     refuse_given,
@@ -47,9 +48,18 @@ def inspect(
 ) -> None:
     """Look inside: a table of the scales and, with IMAGE, what each of them does to that picture.
 
+    Of a hierarchical VAE: what every block does to the state of held-out images of its training data, with a plot.
+
     With IMAGE, noise is added to it and removed again. Written are the walk from coarse to fine, the filters that
     chosen pixels were averaged with (rows of the denoiser's Jacobian), and the noise level and energy of every scale.
     """
+    if is_other_family(model):
+        refuse_given(
+            {"IMAGE": image is not None, "--sigma": sigma is not None, "--pixel": bool(pixel)},
+            f"is for cascades, and {one_line(model)} is none",
+        )
+        _inspect_blocks(model, seed or 0, out or DEFAULT_OUT, as_json, overwrite)
+        return
     if image is None:
         given = {"--sigma": sigma is not None, "--seed": seed is not None, "--pixel": bool(pixel)}
         refuse_given(
@@ -77,6 +87,16 @@ def inspect(
     text, numbers = write_inspection(seen, description, one_line(image.name), folder)
     typer.echo(json.dumps(numbers, indent=1) if as_json else text)
     typer.echo(one_line(f"{folder}: {', '.join(planned_files(len(seen.rows)))}"), err=True)
+
+
+def _inspect_blocks(model: str, seed: int, out: Path, as_json: bool, overwrite: bool) -> None:
+    """What the blocks of a hierarchical VAE do."""
+    from wavdiff.evaluation.families import INSPECTED, FamilyRequest, inspect_family
+
+    refuse_existing([out / name for name in INSPECTED], overwrite)
+    numbers, text = inspect_family(FamilyRequest(model, limit=1000, seed=seed), out)
+    typer.echo(json.dumps(numbers, indent=1) if as_json else text)
+    typer.echo(one_line(f"{out}: {', '.join(INSPECTED)}"), err=True)
 
 
 def _place(text: str) -> tuple[int, int]:

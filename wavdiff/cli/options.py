@@ -49,6 +49,14 @@ def noise_levels(text: str, name: str = "--sigmas") -> list[float]:
     return [noise_level(part, name) for part in text.split(",") if part.strip()]
 
 
+def is_other_family(model: str) -> bool:
+    """Whether a model that is there belongs to another family than the cascade."""
+    from wavdiff.models import DEFAULT_FAMILY
+    from wavdiff.models.folders import family_of, find_any_model
+
+    return family_of(find_any_model(model)).Config.family != DEFAULT_FAMILY
+
+
 def refuse_existing(paths: list[Path], overwrite: bool) -> None:
     """Stop before any work where a file is in the way: WavdiffError, unless `overwrite` is given."""
     taken = [path for path in paths if path.exists()]

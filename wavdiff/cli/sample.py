@@ -57,6 +57,10 @@ def sample(
     ] = None,
     stop_scale: Annotated[int, typer.Option(help="Stop at scale j: images of 1/2^j of the size.")] = 0,
     show_scales: Annotated[bool, typer.Option("--show-scales", help="Write the walk from coarse to fine.")] = False,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="For hierarchical VAEs: of the latents' standard deviations, in (0, 10]; default 1."),
+    ] = None,
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, default the model's.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images at once; changes no image.")] = 64,
     precision: PrecisionOption = None,
@@ -96,6 +100,7 @@ def sample(
         stop_scale=stop_scale,
         batch_size=batch_size,
         precision=precision,
+        temperature=temperature,
     )
     keep_freed_memory()
     drawn = write_samples(request, out, show_scales=show_scales, overwrite=overwrite)

@@ -50,7 +50,7 @@ _FILES = ("name", "channels", "cache_megabytes", "decoded_cache")
 SOURCES = [  # the first that fits counts, so a folder that has the name of a source is written "./faces"
     SourceKind("celeba", "celeba:open_celeba", ("data_dir", "channels"), _EVERY),
     SourceKind("faces", "faces:open_faces", ("data_dir", "validation"), _EVERY, crop=92),
-    SourceKind("fashion-mnist", "fashion:open_fashion", ("data_dir",), pad=True),
+    SourceKind("fashion-mnist", "fashion:open_fashion", ("data_dir", "validation"), _EVERY, pad=True),
     SourceKind("hub", "hub:open_hub", _ENCODED, recognised="hub:is_hub"),
     SourceKind("shards", "shards:open_shards", _ENCODED, recognised="shards:are_shards"),
     SourceKind("folder", "folder:open_folder", _FILES, recognised="folder:is_folder"),
@@ -94,7 +94,8 @@ def open_source(
             people named in `validation`, for `celeba` the official validation images.
         data_dir: where the files of a named source lie, if not in the usual place.
         channels: 1 for gray (the mean of RGB) or 3; gray files stay gray.
-        validation: for `faces`, people such as "s33" taken out of the training split, for choosing settings.
+        validation: for `faces`, people such as "s33" taken out of the training split, for choosing settings; for
+            `fashion-mnist`, ranges such as "10000-14000" of the official training images.
         cache_megabytes: decoded images of a folder that are kept in memory.
         decoded_cache: a folder where decoded images of a folder are kept on disk, or None.
         shuffle_buffer: images of shards and streamed data sets that are shuffled at a time, and wait encoded.
@@ -135,7 +136,7 @@ def _refuse_options(kind: SourceKind, name: str, options: set[str]) -> None:
 
     if "validation" in options:
         those = " and ".join(map(repr, takers("validation")))
-        raise WavdiffError(f"validation: only the source {those} has people to leave out; {name!r} was asked for")
+        raise WavdiffError(f"validation: only {those} have groups to leave out; {name!r} was asked for")
     if "decoded_cache" in options:
         raise WavdiffError(f"data.decoded_cache: is for folders of images, not for {name!r}")
     if "data_dir" in options:

@@ -37,6 +37,7 @@ class DataConfig(Checked):
 
     `crop` is the side of the centred source square (None: the largest); `pad` puts small images on a black canvas
     instead. `validation` names persons or other groups of the source kept out of training, to choose settings on.
+    `images`: only the first so many are trained on.
     `note` goes into the model card: what these data can and cannot teach. `cache_megabytes` of decoded images of a
     folder are kept in memory; `decoded_cache` is a folder where all of them are kept on disk. `shuffle_buffer` images
     of shards and streamed data sets are shuffled at a time, and wait in memory encoded.
@@ -49,6 +50,7 @@ class DataConfig(Checked):
     crop: int | None = setting(None, at_least(1))
     pad: bool = False
     validation: tuple[str, ...] = ()
+    images: int | None = setting(None, at_least(1))
     heldout_limit: int = setting(256, at_least(1))
     note: str = ""
     workers: int = setting(0, at_least(0))

@@ -5,6 +5,7 @@ bands that are mirrored and of the right sign by themselves. Crop, zoom and shif
 resampled once.
 """
 
+import itertools
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,6 +99,14 @@ def heldout_batch(
         with _naming(source.label(place)):
             examples.append(crop_example(source[place], size, channels, crop, pad, Augmentation(), None))
     return torch.stack(examples)
+
+
+def some_images(source: Images, seed: int, most: int) -> Iterator[int | EncodedImage]:
+    """Up to `most` images to measure on, for `ExampleDataset`: evenly spread, or a stream's first ones, shuffled."""
+    if isinstance(source, Sized):
+        count = min(len(source), most)
+        return (index * len(source) // count for index in range(count))
+    return itertools.islice(source.epoch(seed, 0), most)
 
 
 @contextmanager

@@ -81,6 +81,12 @@ def source_digest(source: Images) -> str | None:
     return digest
 
 
+def classes_of(source: Images) -> tuple[str, ...]:
+    """The names of the classes of a source whose images have one (`class_of(index)`), in order; none else."""
+    classes: tuple[str, ...] = getattr(source, "classes", ())
+    return classes
+
+
 def count_images(source: Images) -> int | None:
     """How many images a source or an epoch of a stream has; None where that is not known."""
     return len(source) if isinstance(source, Sized) else source.length
@@ -94,12 +100,16 @@ class ArraySource:
         name, credit: as for `ImageSource`.
         images: uint8 arrays (H, W) or (H, W, 3), or one array with the images along its first axis.
         labels: one name per image, or None to count them.
+        classes: names of the classes, if they have any.
+        class_numbers: place in `classes` of every image.
     """
 
     name: str
     credit: str
     images: Sequence[np.ndarray] | np.ndarray
     labels: Sequence[str] | None = None
+    classes: tuple[str, ...] = ()
+    class_numbers: Sequence[int] | np.ndarray = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -107,6 +117,10 @@ class ArraySource:
     def __getitem__(self, index: int) -> np.ndarray:
         image: np.ndarray = self.images[index]
         return image
+
+    def class_of(self, index: int) -> str:
+        """The class of an image."""
+        return self.classes[int(self.class_numbers[index])]
 
     @cached_property
     def digest(self) -> str:
@@ -153,3 +167,39 @@ def reduce_channels(image: np.ndarray, channels: int) -> np.ndarray:
         mean: np.ndarray = (image.astype(np.uint16).sum(axis=2) + 1) // 3
         return mean.astype(np.uint8)
     return image
+
+
+class FirstImages:
+    """The first images of a source.
+
+    Args:
+        source: all of them.
+        count: how many are kept, at least 1.
+
+    Raises:
+        WavdiffError: the source has fewer.
+    """
+
+    def __init__(self, source: ImageSource, count: int) -> None:
+        if count > len(source):
+            raise WavdiffError(f"data.images must be at most the {len(source)} of {source.name}, got {count}")
+        self.name, self.credit, self._source, self._count = source.name, source.credit, source, count
+        self.classes = classes_of(source)
+        if self.classes:
+            self.class_of = source.class_of  # type: ignore[attr-defined]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._source[range(self._count)[index]]
+
+    def label(self, index: int) -> str:
+        """An image's name."""
+        return self._source.label(index)
+
+    @cached_property
+    def digest(self) -> str | None:
+        """That of all images, and how many are kept."""
+        found = source_digest(self._source)
+        return None if found is None else hashlib.sha256(f"{found} {self._count}".encode()).hexdigest()

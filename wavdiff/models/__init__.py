@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from wavdiff.models.family import Family
 
 DEFAULT_FAMILY = "cascade"
-FAMILIES: dict[str, str | type[Family[Any, Any]]] = {"cascade": "wavdiff.models.cascade.family:CascadeFamily"}
+FAMILIES: dict[str, str | type[Family[Any, Any]]] = {
+    "cascade": "wavdiff.models.cascade.family:CascadeFamily",
+    "vdvae": "wavdiff.models.vdvae.family:VdvaeFamily",
+    "wavpool": "wavdiff.models.wavpool.family:WavpoolFamily",
+}
 """Where every family is, "module:Class", so that none is imported before it is asked for; or the class itself."""
 
 

@@ -54,6 +54,8 @@ class Family(ABC, Generic[ConfigT, ModelT]):
         library, tags: of model cards, as model hubs know them.
         parts: set by `build`, from coarse to fine: modules that are trained, averaged, clipped, skipped, scheduled and
             finished apart, named as in `Config.parts`.
+        needs_classes: whether it learns from the classes of images: batches then have their names under "class".
+        heldout_classes: set by the engine for such a family: those of the held-out images.
         ready: set by the engine: parts whose weights can be used, trained by now or taken from another model.
     """
 
@@ -63,11 +65,13 @@ class Family(ABC, Generic[ConfigT, ModelT]):
     summary: ClassVar[str] = ""
     library: ClassVar[str] = "wavdiff"
     tags: ClassVar[tuple[str, ...]] = ("wavdiff",)
+    needs_classes: ClassVar[bool] = False
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config
         self.parts: dict[str, nn.Module] = {}
         self.ready: set[str] = set()
+        self.heldout_classes: list[str] = []
 
     # --- what is trained ---------------------------------------------------------------------------------------------
 

@@ -7,18 +7,21 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import nn
 
-from wavdiff.models import find_family
+from wavdiff.models import DEFAULT_FAMILY, find_family
 from wavdiff.models.run_config import SETTINGS_FILE
 from wavdiff.system.atomic import replace_folder
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.text_files import parse_json, parse_yaml, read_text
+
+if TYPE_CHECKING:
+    from wavdiff.models.family import Family
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT_RESTORATION_MODEL = "photos"
@@ -26,15 +29,16 @@ DEFAULT_RESTORATION_MODEL = "photos"
 
 
 def shipped_models() -> list[str]:
-    """Names of the cascades that ship with the package."""
-    return sorted(path.parent.name for path in WEIGHTS.glob("*/model_index.json"))
+    """Names of the models that ship with the package."""
+    places = [path.parent.name for name in ("model_index.json", SETTINGS_FILE) for path in WEIGHTS.glob(f"*/{name}")]
+    return sorted(places)
 
 
-def find_model(model: str | Path) -> Path:
-    """The folder of a model: one that ships, by name, or a path.
+def find_any_model(model: str | Path) -> Path:
+    """The folder of a model of any family: one that ships, by name, or a path.
 
     Raises:
-        WavdiffError: no such model, or a folder without a cascade; says what was expected.
+        WavdiffError: no such model; says what was expected.
     """
     if str(model) in shipped_models():
         return WEIGHTS / str(model)
@@ -46,11 +50,28 @@ def find_model(model: str | Path) -> Path:
     if not path.is_dir():
         known = ", ".join(shipped_models()) or "none"
         raise WavdiffError(f"--model {model}: no such folder, and no shipped model of that name ({known})")
-    if not (path / "cascade" / "config.json").is_file():
-        if (path / SETTINGS_FILE).is_file():
-            family = find_family(parse_json(read_text(path / SETTINGS_FILE)).get("family"))
-            raise WavdiffError(f"--model {model}: is a {family.noun}, no wavelet cascade")
+    if not (path / "cascade" / "config.json").is_file() and not (path / SETTINGS_FILE).is_file():
         raise WavdiffError(f"--model {model}: is not a wavdiff model: cascade/config.json is missing")
+    return path
+
+
+def family_of(folder: Path) -> type[Family[Any, Any]]:
+    """The family of the model in a folder that `find_any_model` found."""
+    if (folder / "cascade" / "config.json").is_file():
+        return find_family(DEFAULT_FAMILY)
+    return find_family(parse_json(read_text(folder / SETTINGS_FILE)).get("family"))
+
+
+def find_model(model: str | Path) -> Path:
+    """The folder of a cascade; as `find_any_model`.
+
+    Raises:
+        WavdiffError: no such model, or one that is no cascade.
+    """
+    path = find_any_model(model)
+    family = family_of(path)
+    if family.Config.family != DEFAULT_FAMILY:
+        raise WavdiffError(f"--model {model}: is a {family.noun}, no wavelet cascade")
     return path
 
 

@@ -26,9 +26,11 @@ class TrainingConfig(Checked):
     where the device has it fast and the model bears it, else float32. `save_dtype`: how the trained model's weights are
     stored; "float16" halves the file and rounds them to 3 decimal digits. `init`: a trained model, of the same size or
     smaller, where this run starts. `max_skipped`: steps in a row whose loss or gradient may be not finite before the
-    run stops. `keep_checkpoints` of the newest stay, and the one with the lowest mean held-out loss; `export`: whether
-    the "last" or the "best" becomes the model. `compile`: fuse pointwise operations with `torch.compile`, which needs a
-    C++ compiler and a minute.
+    run stops; a gradient of a norm of at least `skip_threshold`, before it is shortened to `gradient_clip`, counts as
+    such. `optimizer`: "adamw" with betas (0.9, `beta2`), or "sgd" without momentum. `schedule` after the warm-up:
+    "cosine" to 0, or "constant". `keep_checkpoints` of the newest stay, and the one with the lowest mean held-out loss;
+    `export`: whether the "last" or the "best" becomes the model. `compile`: fuse pointwise operations with
+    `torch.compile`, which needs a C++ compiler and a minute.
     """
 
     where: ClassVar[str] = "training."
@@ -40,7 +42,11 @@ class TrainingConfig(Checked):
     learning_rate: float = setting(1e-3, within(0, 1000, "(]"))
     warmup_steps: int = setting(100, at_least(0))
     weight_decay: float = setting(0.01, within(0, 1000))
+    optimizer: str = setting("adamw", one_of("adamw", "sgd"))
+    beta2: float = setting(0.99, within(0, 1, "()"))
+    schedule: str = setting("cosine", one_of("cosine", "constant"))
     gradient_clip: float = setting(1.0, POSITIVE)
+    skip_threshold: float | None = setting(None, POSITIVE)
     ema_decay: float = setting(0.999, within(0, 1, "()"))
     ema_power: float = setting(0.75, within(0, 100))
     precision: str = setting("auto", one_of(*PRECISIONS))

@@ -22,7 +22,7 @@ from torch.nn.functional import max_pool2d
 
 from wavdiff.images import PictureInfo, Planes
 from wavdiff.images.rectangle import Read, Rectangle, Write
-from wavdiff.models.cascade.random_numbers import position_noise
+from wavdiff.models.random_numbers import position_noise
 
 LUMA_NOISE = 1 / math.sqrt(3)
 """Standard deviation of noise in a plane, as a part of that in a channel."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from wavdiff.images.disk_array import Plane
 from wavdiff.images.rectangle import Rectangle, Write
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.random_numbers import derive_generator
+from wavdiff.models.random_numbers import derive_generator
 from wavdiff.restoration.plain import Effort, Noise, Plain
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.tiled import Progress, TiledCanvas, denoise_tiled, upscale_tiled

@@ -24,8 +24,8 @@ from wavdiff.models.cascade import walk
 from wavdiff.models.cascade.canvas import AtLevel
 from wavdiff.models.cascade.joint_walk import draw_posterior
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.random_numbers import position_noise
 from wavdiff.models.cascade.solvers import Schedule
+from wavdiff.models.random_numbers import position_noise
 from wavdiff.restoration.frame import FramedPicture, block_means
 from wavdiff.system.devices import has_fast_bfloat16
 from wavdiff.system.errors import WavdiffError

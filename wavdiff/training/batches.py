@@ -21,7 +21,7 @@ from wavdiff.data import (
     open_source,
 )
 from wavdiff.data.order import MicroBatchSampler, TrainingKey
-from wavdiff.data.protocols import EncodedImage
+from wavdiff.data.protocols import EncodedImage, FirstImages
 from wavdiff.models import find_family
 from wavdiff.models.run_config import RunConfig
 from wavdiff.system.errors import WavdiffError
@@ -39,16 +39,16 @@ class TrainingExamples(torch.utils.data.Dataset[Batch]):
     Args:
         images: the augmented images.
         example: makes an example, see `Family.example`.
+        classed: whether examples have the name of their image's class.
     """
 
     def __init__(
-        self, images: ExampleDataset, example: Callable[[Tensor, torch.Generator, bool], dict[str, Tensor]]
+        self,
+        images: ExampleDataset,
+        example: Callable[[Tensor, torch.Generator, bool], dict[str, Tensor]],
+        classed: bool = False,
     ) -> None:
-        self.images, self.example = images, example
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.images)
+        self.images, self.example, self.classed = images, example, classed
 
     def __getitem__(self, key: TrainingKey) -> Batch:
         """One example; every value is a tensor without the batch dimension, or the name."""
@@ -56,6 +56,8 @@ class TrainingExamples(torch.utils.data.Dataset[Batch]):
         generator = torch.Generator().manual_seed(seed >> 1)
         example = self.example(self.images[key[0]], generator, strong)
         named = image.label if isinstance(image, EncodedImage) else cast(ImageSource, self.images.source).label(image)
+        if self.classed:
+            example["class"] = self.images.source.class_of(image)  # type: ignore[union-attr]
         return {**example, "label": named}
 
 
@@ -91,7 +93,8 @@ def training_batches(
     calm = fields.pop("calm_strength")
     images = ExampleDataset(source, **config.example_settings, augmentation=Augmentation(**fields))
     # A family without a model: workers need none.
-    examples = TrainingExamples(images, find_family(config.family)(config).example)
+    family = find_family(config.family)(config)
+    examples = TrainingExamples(images, family.example, family.needs_classes)
     settings = (training.batch_size, training.seed, start, stop, config.strong_fraction, calm)
     order = (
         StatelessBatchSampler(len(source), *settings)
@@ -142,5 +145,9 @@ def open_data(config: RunConfig) -> tuple[Images, ImageSource]:
     train = open_source(
         data.name, "train", folder, channels, data.validation, data.cache_megabytes, decoded, data.shuffle_buffer
     )
+    if data.images is not None:
+        if not isinstance(train, Sized):
+            raise WavdiffError(f"data.images: {data.name!r} is a stream, whose images have no numbers")
+        train = FirstImages(train, data.images)
     held = open_source(data.name, "validation" if data.validation else "heldout", folder, channels, data.validation)
     return train, cast(ImageSource, held)

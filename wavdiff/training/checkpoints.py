@@ -53,7 +53,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -
     """Moments of the optimiser as "parameter name:key" -> tensor; `names` maps id(parameter) to its name."""
     tensors = {}
     for parameter, state in optimizer.state.items():
-        for key, value in state.items():
+        for key, value in ((key, value) for key, value in state.items() if value is not None):  # SGD's without momentum
             tensors[f"{names[id(parameter)]}:{key}"] = torch.as_tensor(value).clone().contiguous()
     return tensors
 

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object
-from diffusers.optimization import get_cosine_schedule_with_warmup
+from diffusers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 from torch import Tensor, nn
 
 from wavdiff.models.family import Family, Loss
+from wavdiff.models.run_config import TrainingConfig
 from wavdiff.training.averages import tensors_of
 from wavdiff.training.batches import Batch
 from wavdiff.training.checkpoints import optimizer_tensors, restore_optimizer
@@ -64,20 +65,24 @@ class Learner:
         self.accelerator, self.family, self.training, self.parts = accelerator, family, training, parts
         self.names = {id(tensor): name for name, tensor in tensors_of(model).items()}
         self.objective = Objective(family, model)
-        self.optimizer = torch.optim.AdamW(
-            [{"params": list(family.parts[part].parameters())} for part in parts],
-            lr=training.learning_rate,
-            weight_decay=training.weight_decay,
-            betas=(0.9, 0.99),
-            fused=True,
-        )
+        groups = [{"params": list(family.parts[part].parameters())} for part in parts]
+        settings: dict[str, Any] = {"lr": training.learning_rate, "weight_decay": training.weight_decay, "fused": True}
+        self.optimizer: torch.optim.Optimizer
+        if training.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(groups, **settings)
+        else:
+            self.optimizer = torch.optim.AdamW(groups, betas=(0.9, training.beta2), **settings)
         self._factors = {part: self._schedule(part) for part in parts}
 
     def _schedule(self, part: str) -> Callable[[int], float]:
         """Learning rate of a part, as a share of `learning_rate`, by the steps it has been trained for."""
         warmup = self.training.warmup_steps
         total = max(self.training.steps_of(part), warmup + 1)
-        factor: Callable[[int], float] = get_cosine_schedule_with_warmup(self.optimizer, warmup, total).lr_lambdas[0]
+        if self.training.schedule == "constant":
+            schedule = get_constant_schedule_with_warmup(self.optimizer, warmup)
+        else:
+            schedule = get_cosine_schedule_with_warmup(self.optimizer, warmup, total)
+        factor: Callable[[int], float] = schedule.lr_lambdas[0]
         return factor
 
     def moments(self) -> dict[str, Tensor]:
@@ -169,7 +174,7 @@ class Learner:
         return finite
 
     def _finish(self, outcome: StepOutcome, code: int) -> None:
-        """Clip, agree with the other processes, and take gradients that are not finite out."""
+        """Clip, agree with the other processes, and take gradients out that are not finite, or too large."""
         norms = [  # apart, so that one part's spike does not shorten another's step
             self.accelerator.clip_grad_norm_(self.family.parts[part].parameters(), self.training.gradient_clip)
             for part in outcome.loss
@@ -179,8 +184,10 @@ class Learner:
         outcome.code = code
         if self.accelerator.num_processes > 1:
             _agree(outcome, self.accelerator.num_processes)
+        most = self.training.skip_threshold
         for part, loss in outcome.loss.items():
-            if not math.isfinite(loss + outcome.gradient_norm[part]):
+            norm = outcome.gradient_norm[part]
+            if not math.isfinite(loss + norm) or (most is not None and norm >= most):
                 outcome.skipped.append(part)
                 for parameter in self.family.parts[part].parameters():
                     parameter.grad = None  # the optimiser passes over it
@@ -207,18 +214,20 @@ def _agree(outcome: StepOutcome, processes: int) -> None:
     outcome.code = max(codes) or min(codes)
 
 
-def complaint(outcome: StepOutcome, state: RunState, learning_rate: float) -> str:
+def complaint(outcome: StepOutcome, state: RunState, training: TrainingConfig) -> str:
     """Why a training ends from which nothing is learned any more; `state` has the step counted."""
     part = outcome.skipped[0]
     loss, norm = outcome.loss[part], outcome.gradient_norm[part]
-    what, value = ("gradient norm", norm) if math.isfinite(loss) else ("loss", loss)
+    what, value = ("gradient norm", f"{norm}") if math.isfinite(loss) else ("loss", f"{loss}")
+    if math.isfinite(loss + norm):
+        value = f"{norm:.4g}, at least training.skip_threshold {training.skip_threshold:g},"
     guilty = [text for finite, text in outcome.images if not finite] or [text for _, text in outcome.images]
     more = f" and {len(guilty) - NAMED_IMAGES} more" if len(guilty) > NAMED_IMAGES else ""
     return (
         f"training: the {what} of scale {part} is {value} at step {state.step}, "
         f"after {state.skipped_in_a_row - 1} such steps in a row; nothing was learned from them, the weights "
         f"before them are kept. Images: {', '.join(guilty[:NAMED_IMAGES])}{more}. "
-        f"Look at them, or try a smaller training.learning_rate than {learning_rate:g}"
+        f"Look at them, or try a smaller training.learning_rate than {training.learning_rate:g}"
     )
 
 

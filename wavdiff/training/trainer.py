@@ -19,6 +19,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from wavdiff.data import heldout_batch
+from wavdiff.data.protocols import classes_of
 from wavdiff.models import find_family
 from wavdiff.models.family import Family
 from wavdiff.models.heldout_names import mean_loss
@@ -99,6 +100,9 @@ class Trainer:
     def _read_heldout(self) -> None:
         limit = self.config.data.heldout_limit
         self.heldout = heldout_batch(self.heldout_source, **self.config.example_settings, limit=limit)
+        if self.family.needs_classes and classes_of(self.heldout_source):
+            source: Any = self.heldout_source
+            self.family.heldout_classes = [source.class_of(place) for place in range(len(self.heldout))]
 
     def _take_weights(self, base: str | Path | None) -> None:
         """Begin with the weights of other models, where the user asked for that."""
@@ -180,7 +184,7 @@ class Trainer:
                 self._save(last=bool(done or stop or given_up))
             if given_up:
                 if self.accelerator.is_main_process:
-                    raise WavdiffError(complaint(outcome, state, training.learning_rate))
+                    raise WavdiffError(complaint(outcome, state, training))
                 raise SystemExit(1)
             if stop:
                 self.stopped = stop

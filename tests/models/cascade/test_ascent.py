@@ -29,9 +29,9 @@ from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.noise import expand
 from wavdiff.models.cascade.published.importing import load_release
 from wavdiff.models.cascade.published.release import find_release
-from wavdiff.models.cascade.random_numbers import derive_generator, draw_noise
 from wavdiff.models.cascade.verbs import stretch
 from wavdiff.models.cascade.walk import draw_details
+from wavdiff.models.random_numbers import derive_generator, draw_noise
 from wavdiff.system.errors import WavdiffError
 
 SHAPE = (1, 64, 64)

@@ -20,10 +20,10 @@ from wavdiff.models.cascade.networks import GlobalNetwork, LocalNetwork
 from wavdiff.models.cascade.networks.cost import count_multiply_adds
 from wavdiff.models.cascade.networks.kinds import build_network
 from wavdiff.models.cascade.noise import SIGMA_MAX
-from wavdiff.models.cascade.random_numbers import derive_generator
 from wavdiff.models.cascade.saved import load_cascade, save_model
 from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.models.cascade.verbs import stretch
+from wavdiff.models.random_numbers import derive_generator
 from wavdiff.system.errors import WavdiffError
 
 pytestmark = pytest.mark.isa

@@ -19,9 +19,9 @@ from wavdiff.models.cascade.denoising import Coarse, Denoised, Denoiser
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.networks import LocalNetwork
 from wavdiff.models.cascade.noise import SIGMA_MAX
-from wavdiff.models.cascade.random_numbers import draw_noise
 from wavdiff.models.cascade.solvers import SOLVERS, Schedule
 from wavdiff.models.cascade.solving import solve
+from wavdiff.models.random_numbers import draw_noise
 
 SIDE = 8
 LOCAL = {"kind": "local", "width": 8, "depth": 4, "receptive_field": 5}

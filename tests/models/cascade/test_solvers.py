@@ -16,9 +16,9 @@ from torch import Tensor
 
 from wavdiff.models.cascade.denoising import Coarse, Denoised
 from wavdiff.models.cascade.noise import expand, preconditioning
-from wavdiff.models.cascade.random_numbers import derive_generator, draw_noise
 from wavdiff.models.cascade.solvers import SOLVERS, Schedule, recurrence
 from wavdiff.models.cascade.solving import solve
+from wavdiff.models.random_numbers import derive_generator, draw_noise
 from wavdiff.system.errors import WavdiffError
 
 DATA_STD = 0.6

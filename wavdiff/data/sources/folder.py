@@ -43,7 +43,8 @@ def open_folder(
         raise WavdiffError(f"{folder}: holds no readable image ({', '.join(SUFFIXES)})")
     tops = {name.partition("/")[0] for name in names if "/" in name}
     beside = heldout_folder(tops)
-    if "train" in tops and beside is not None:
+    split_by_folders = "train" in tops and beside is not None
+    if split_by_folders:
         top = "train" if split == "train" else beside
         chosen = [place for place, name in enumerate(names) if name.startswith(f"{top}/")]
     else:
@@ -52,19 +53,26 @@ def open_folder(
     if not chosen:
         raise WavdiffError(f"{folder}: holds one image, which is for training; a split needs at least 2")
     decoded = None if decoded_cache is None else DecodedCache(decoded_cache)
-    return _FolderSource(folder, index.chosen(chosen), channels, cache_megabytes, decoded)
+    return _FolderSource(folder, index.chosen(chosen), channels, cache_megabytes, decoded, split_by_folders)
 
 
 class _FolderSource:
     """Images of a folder."""
 
     def __init__(
-        self, folder: Path, index: FolderIndex, channels: int, cache_megabytes: int, decoded: DecodedCache | None
+        self,
+        folder: Path,
+        index: FolderIndex,
+        channels: int,
+        cache_megabytes: int,
+        decoded: DecodedCache | None,
+        split: bool,
     ) -> None:
         self.name = folder.resolve().name or "folder"
         self.credit = f"the images of the folder {self.name}"
         self._folder = folder
         self._index = index
+        self._split = split
         self._names = index.names
         self._decoded = decoded
         self._channels = channels
@@ -81,6 +89,21 @@ class _FolderSource:
 
     def label(self, index: int) -> str:
         return self._names[index]
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the folders that hold the images, below `train/` and its like; none where some lie in no folder."""
+        found = {self._class(name) for name in self._names}
+        return () if "" in found else tuple(sorted(found))
+
+    def class_of(self, index: int) -> str:
+        """The class of an image."""
+        return self._class(self._names[index])
+
+    def _class(self, name: str) -> str:
+        """The first folder of a path, behind that of the split if there is one."""
+        parts = name.split("/")[int(self._split) : -1]
+        return parts[0] if parts else ""
 
     def smaller_than(self, size: tuple[int, int]) -> tuple[int, int]:
         """Of how many images, MOST_LOOKED_AT at most and evenly chosen, how many are smaller than (height, width)."""

@@ -11,8 +11,8 @@ from wavdiff.evaluation.inspection.pixels import Place, check_places, choose_pla
 from wavdiff.evaluation.inspection.recorded import RecordedWalk, ScaleCall, reach
 from wavdiff.evaluation.metrics.fidelity import psnr
 from wavdiff.models import wavelets
-from wavdiff.models.cascade.random_numbers import derive_generator, draw_noise
 from wavdiff.models.cascade.verbs import CascadeVerbs
+from wavdiff.models.random_numbers import derive_generator, draw_noise
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import check_sigma, shown
 

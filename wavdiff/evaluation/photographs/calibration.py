@@ -20,7 +20,7 @@ from torch import Tensor
 
 from wavdiff.evaluation import metrics
 from wavdiff.evaluation.scores import Scores
-from wavdiff.models.cascade.random_numbers import derive_generator
+from wavdiff.models.random_numbers import derive_generator
 
 
 def expected_gaps(draws: int) -> Scores:

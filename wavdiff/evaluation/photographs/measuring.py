@@ -22,7 +22,7 @@ from wavdiff.evaluation.request import PhotographRequest
 from wavdiff.evaluation.scores import Rows, Scores, level_name, score
 from wavdiff.evaluation.trials import Trial, trials
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.random_numbers import derive_generator
+from wavdiff.models.random_numbers import derive_generator
 
 WARM_SIDE = 32  # pixels
 

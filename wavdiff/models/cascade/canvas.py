@@ -18,7 +18,7 @@ from torch import Tensor
 from wavdiff.images.rectangle import Rectangle
 from wavdiff.models import wavelets
 from wavdiff.models.cascade.denoising import Coarse, Denoised
-from wavdiff.models.cascade.random_numbers import derive_generator, draw_noise
+from wavdiff.models.random_numbers import derive_generator, draw_noise
 
 AtLevel = Callable[[Tensor, Coarse | None], Denoised]
 """A denoiser at its noise level: noisy coefficients and, of details, the coarse image without its level."""

@@ -29,9 +29,9 @@ from wavdiff.models import wavelets
 from wavdiff.models.cascade.ascent import Ascent
 from wavdiff.models.cascade.canvas import AtLevel, Canvas, Field, Observation, WholeCanvas
 from wavdiff.models.cascade.denoising import Coarse, Denoised
-from wavdiff.models.cascade.random_numbers import position_noise
 from wavdiff.models.cascade.solvers import Counted
 from wavdiff.models.cascade.solving import Drawn, Walker, draw, start_level
+from wavdiff.models.random_numbers import position_noise
 
 
 class Scales(Protocol):

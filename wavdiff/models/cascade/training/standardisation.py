@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sized
-
 import torch
 
 from wavdiff.data import ExampleDataset, Images
-from wavdiff.data.protocols import EncodedImage
+from wavdiff.data.examples import some_images
 from wavdiff.models import wavelets
 from wavdiff.models.cascade.config import CascadeConfig
 from wavdiff.models.cascade.model import WaveletCascade
 
 STANDARDISE_IMAGES = 2000
-
-
-def some_images(source: Images, seed: int, most: int) -> Iterator[int | EncodedImage]:
-    """Up to `most` images to measure on, for `ExampleDataset`: evenly spread, or a stream's first ones, shuffled."""
-    if isinstance(source, Sized):
-        count = min(len(source), most)
-        return (index * len(source) // count for index in range(count))
-    return itertools.islice(source.epoch(seed, 0), most)
 
 
 def measure_rms(source: Images, config: CascadeConfig) -> tuple[float, list[float]]:

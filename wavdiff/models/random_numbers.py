@@ -1,4 +1,4 @@
-"""All chance of a cascade: generators of images and purposes, and noise that is a function of its place."""
+"""All chance of a model: generators of images and purposes, and noise that is a function of its place."""
 
 from __future__ import annotations
 

@@ -1,0 +1,131 @@
+"""From a model that is no cascade, and the held-out images of its training data, to a report."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wavdiff import __version__
+from wavdiff.data import heldout_batch
+from wavdiff.data.protocols import ImageSource, classes_of
+from wavdiff.evaluation.families import classifier, vae
+from wavdiff.evaluation.report_files import NUMBERS, REPORT, Say, as_json, update_card, write_files
+from wavdiff.models.family import Family, load_model
+from wavdiff.models.folders import family_of, find_any_model, training_configuration
+from wavdiff.models.vdvae.family import VdvaeFamily
+from wavdiff.models.wavpool.family import WavpoolFamily
+from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import shown
+from wavdiff.training.batches import open_data
+from wavdiff.training.config import from_mapping
+
+INSPECTED = ("inspection.json", "inspection.md", "blocks.png")
+"""Files of an inspection."""
+MOST_DRAWS = 100_000
+
+
+@dataclass(frozen=True)
+class FamilyRequest:
+    """What to measure.
+
+    Attributes:
+        model: a name or a folder.
+        data, data_dir: other data than those of its training, as for `open_source`.
+        limit: at most so many held-out images, the first.
+        importance: draws of the latents for the closer bound of a VAE.
+        seed: of all draws.
+        update_card: whether the report goes into the model's card.
+    """
+
+    model: str
+    data: str | None = None
+    data_dir: Path | None = None
+    limit: int = 100
+    importance: int = 100
+    seed: int = 0
+    update_card: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, most in (("--limit", self.limit, 2**62), ("--importance", self.importance, MOST_DRAWS)):
+            if not 1 <= value <= most:
+                raise WavdiffError(f"{name} must be between 1 and {most}, got {shown(value)}")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with its family and held-out images (N, C, H, W) in [-1, 1] of its size."""
+
+    model: Any
+    family: Family[Any, Any]
+    images: torch.Tensor
+    source: ImageSource
+
+
+def open_subject(request: FamilyRequest) -> Subject:
+    """Load the model and its images.
+
+    Raises:
+        WavdiffError: one of them is missing or damaged, or they do not fit.
+    """
+    folder = find_any_model(request.model)
+    model, kind, own = load_model(folder), family_of(folder), training_configuration(folder)
+    if own is None:
+        raise WavdiffError(f"--model {request.model}: training.yaml is missing there, which says how images are cut")
+    name, place = request.data, request.data_dir
+    section = {**own.get("data", {})}
+    if name is not None and name != section.get("name"):
+        section |= {"name": name, "data_dir": None, "validation": ()}
+    config = from_mapping({**own, "data": {**section, **({"data_dir": str(place)} if place else {}), "images": None}})
+    family = kind(config)
+    family.build({})
+    source = open_data(config)[1]
+    images = heldout_batch(source, **config.example_settings, limit=request.limit)
+    if family.needs_classes:
+        if not set(classes_of(source)) <= set(config.model.classes) or not classes_of(source):
+            raise WavdiffError(f"data: the classes of {source.name} are not those of the model")
+        family.heldout_classes = [source.class_of(k) for k in range(len(images))]  # type: ignore[attr-defined]
+    return Subject(model, family, images, source)
+
+
+def run_family_evaluation(request: FamilyRequest, out: Path, say: Say = lambda text: None) -> str:
+    """Measure, write `evaluation.json` and `evaluation.md` into `out`, and return the Markdown.
+
+    Raises:
+        WavdiffError: as for `open_subject`, or a family that nothing can be said of.
+    """
+    subject = open_subject(request)
+    results = {
+        "request": asdict(replace(request, data_dir=None)),
+        "images": {"source": subject.source.name, "held-out": len(subject.images)},
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "versions": {"wavdiff": __version__, "torch": torch.__version__},
+    }
+    head = f"# {request.model} on {len(subject.images)} held-out images of {subject.source.name}\n\n"
+    if isinstance(subject.family, VdvaeFamily):
+        results["bound"], text = vae.evaluate(subject.family, subject.model, subject.images, request, say)
+    elif isinstance(subject.family, WavpoolFamily):
+        results["accuracy"], text = classifier.evaluate(subject.family, subject.model, subject.images)
+    else:
+        raise WavdiffError(f"--model {request.model}: is a {subject.family.noun}, of which there is no evaluation")
+    write_files(out, {NUMBERS: as_json(results), REPORT: head + text})
+    if request.update_card:
+        update_card(find_any_model(request.model), head + text, out)
+    return head + text
+
+
+def inspect_family(request: FamilyRequest, out: Path) -> tuple[dict[str, Any], str]:
+    """What the blocks of a model do: numbers and Markdown, which are written into `out` with a plot.
+
+    Raises:
+        WavdiffError: as for `open_subject`, or a family whose blocks are not looked at.
+    """
+    subject = open_subject(request)
+    if not isinstance(subject.family, VdvaeFamily):
+        raise WavdiffError(f"--model {request.model}: is a {subject.family.noun}, into which inspect does not look")
+    numbers, text, plot = vae.inspect(subject.family, subject.model, subject.images, request)
+    write_files(out, {"inspection.json": as_json(numbers), "inspection.md": text, "blocks.png": plot})
+    return numbers, text
