@@ -134,6 +134,8 @@ def test_a_vae_serves_the_verbs(classed: Path, tmp_path: Path, cli: Callable[...
     assert seen.code == 0 and "## top-down" in seen.out, seen.err
     rows = json.loads((tmp_path / "inside" / "inspection.json").read_text())["top-down"]
     assert [row["resolution"] for row in rows] == [4, 4, 8, 8] and (tmp_path / "inside" / "blocks.png").stat().st_size
+    with Image.open(tmp_path / "inside" / "reconstructions.png") as sheet:
+        assert sheet.width < sheet.height  # 8 images, and 3 columns for 2 resolutions
     assert sum(row["kl"] for row in rows) == pytest.approx(numbers["rate"], rel=0.2)
     assert "--sigma is for cascades" in cli("inspect", run, "--sigma", "0.1").err
     refused = cli("denoise", classed / "test" / "bars" / "0.png", "--model", run, "--sigma", "0.1")

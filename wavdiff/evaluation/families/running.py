@@ -14,6 +14,7 @@ from wavdiff.data import heldout_batch
 from wavdiff.data.protocols import ImageSource, classes_of
 from wavdiff.evaluation.families import classifier, vae
 from wavdiff.evaluation.report_files import NUMBERS, REPORT, Say, as_json, update_card, write_files
+from wavdiff.images import save_image
 from wavdiff.models.family import Family, load_model
 from wavdiff.models.folders import family_of, find_any_model, training_configuration
 from wavdiff.models.vdvae.family import VdvaeFamily
@@ -23,7 +24,7 @@ from wavdiff.system.messages import shown
 from wavdiff.training.batches import open_data
 from wavdiff.training.config import from_mapping
 
-INSPECTED = ("inspection.json", "inspection.md", "blocks.png")
+INSPECTED = ("inspection.json", "inspection.md", "blocks.png", "reconstructions.png")
 """Files of an inspection."""
 MOST_DRAWS = 100_000
 
@@ -128,4 +129,6 @@ def inspect_family(request: FamilyRequest, out: Path) -> tuple[dict[str, Any], s
         raise WavdiffError(f"--model {request.model}: is a {subject.family.noun}, into which inspect does not look")
     numbers, text, plot = vae.inspect(subject.family, subject.model, subject.images, request)
     write_files(out, {"inspection.json": as_json(numbers), "inspection.md": text, "blocks.png": plot})
+    sheet = vae.reconstructions(subject.family, subject.model, subject.images, request.seed)
+    save_image(out / "reconstructions.png", sheet)
     return numbers, text

@@ -11,6 +11,7 @@ from torch import Tensor
 from wavdiff.evaluation.plots import png, pyplot
 from wavdiff.evaluation.report_files import Say
 from wavdiff.evaluation.tables import NOTHING, markdown_table
+from wavdiff.images import image_grid
 from wavdiff.models.heldout_names import table_of
 from wavdiff.models.vdvae.diagnostics import block_statistics
 from wavdiff.models.vdvae.family import VdvaeFamily
@@ -19,6 +20,13 @@ from wavdiff.models.vdvae.numbers import heldout_numbers, importance_bound
 
 if TYPE_CHECKING:
     from wavdiff.evaluation.families.running import FamilyRequest
+
+SHOWN = 8
+"""Images whose reconstructions are drawn."""
+FILLED_IN = 0.1
+"""Temperature of latents that are not an image's own, as in the release."""
+LEGIBLE = 64
+"""Pixels to which small images are enlarged there."""
 
 
 def evaluate(
@@ -83,6 +91,22 @@ def inspect(
         keep = len(columns) if way == "top-down" else 4
         texts.append(f"## {way}\n\n{markdown_table(columns[:keep], {n: c[:keep] for n, c in cells.items()})}\n")
     return {"model": request.model, "images": len(images), **found}, "\n".join(texts), _plot(found)
+
+
+def reconstructions(family: VdvaeFamily, model: Vdvae, images: Tensor, seed: int) -> Tensor:
+    """A picture (C, H, W) in [-1, 1] with a row for each of SHOWN images, enlarged.
+
+    On the left the image; then what is made of its latents up to each resolution, from coarse to fine, the others drawn
+    from the prior at temperature FILLED_IN; on the right all of its latents are kept.
+    """
+    seen = family.heldout(images[:SHOWN])
+    seeds = range(seed, seed + len(seen))
+    sides = [side for _, side, _ in model.latent_shapes]
+    ends = [place + 1 for place, side in enumerate(sides) if place + 1 == len(sides) or sides[place + 1] != side]
+    columns = [2 * seen - 1, *(model.reconstruct(seen, seeds, cells, FILLED_IN).cpu() for cells in ends)]
+    scale = max(1, LEGIBLE // model.side)
+    rows = torch.stack(columns, dim=1).flatten(0, 1).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    return image_grid(rows, columns=len(columns))
 
 
 def _cell(value: float | int | None) -> str:
