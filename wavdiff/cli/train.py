@@ -25,7 +25,10 @@ def train(
         typer.Option(help="celeba, faces, fashion-mnist, a folder, shards (.tar) or hub:NAME; default: the config's."),
     ] = None,
     config: Annotated[
-        str, typer.Option(help="A YAML file or a preset: tiny, photos, faces, fashion, celeba160, celeba-hq320.")
+        str,
+        typer.Option(
+            help="A YAML file or a preset: tiny, photos, faces, fashion, vdvae-fashion, wavpool-fashion, celeba160 ..."
+        ),
     ] = "tiny",
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/CONFIG. Rerun to continue.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the files of a named source lie.")] = None,

@@ -63,7 +63,7 @@ FORMATS = {
         row_modes=("L", "RGB", "CMYK"),
         longest_side=65_500,
         longest_note=65_000,  # a segment holds no more
-        save_options={"quality": 95, "subsampling": 0},
+        save_options={"quality": 99, "subsampling": 0},
     ),
     "WEBP": FileFormat(
         "WebP",

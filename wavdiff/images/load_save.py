@@ -115,7 +115,7 @@ def check_output_path(
 def save_image(path: str | os.PathLike[str], pixels: torch.Tensor, like: LoadedImage | None = None) -> None:
     """Write one picture, completely or not at all.
 
-    Missing folders are made. JPEG is written at quality 95 without colour subsampling, WebP without loss.
+    Missing folders are made. JPEG is written at quality 99 without colour subsampling, WebP without loss.
 
     Args:
         path: the file; its suffix says which of `FORMATS`.

@@ -28,6 +28,8 @@ BIN_BLOCKS = 24
 """Fewest blocks of a class."""
 PART = 0.25
 """Part of a class, where there is least texture, whose median variance counts."""
+ABOVE, BELOW = 0.05, 0.2
+"""Relative distance of a class of brightness from the line, above and below it, at which it counts half."""
 RISE = 1.6
 """The line counts where the variance rises by so much from the darkest class to the brightest ..."""
 FIT = 0.8
@@ -124,7 +126,7 @@ def _line(x: Tensor, v: Tensor) -> tuple[float, float]:
     """Slope and value at 0 (at least 0) of a line through variances, whose errors grow with them."""
     weight = torch.ones_like(v)
     slope, base = 0.0, 0.0
-    for _ in range(5):
+    for _ in range(8):
         total = weight.sum()
         middle, height = (weight * x).sum() / total, (weight * v).sum() / total
         spread = (weight * (x - middle).square()).sum().clamp(min=1e-12)
@@ -133,6 +135,7 @@ def _line(x: Tensor, v: Tensor) -> tuple[float, float]:
         if base < 0:
             slope, base = float((weight * x * v).sum() / (weight * x.square()).sum()), 0.0
         fitted = (base + slope * x).clamp(min=1e-3 * float(v.mean()))
-        off = ((v - fitted) / fitted).abs()
-        weight = 1 / fitted.square() / (1 + (off / 0.15).square())  # classes without a flat block count little
+        off = (v - fitted) / fitted
+        believed = torch.where(off > 0, ABOVE, BELOW)  # texture only adds: classes without a flat block lie above
+        weight = 1 / fitted.square() / (1 + (off / believed).square())
     return slope, base

@@ -16,6 +16,7 @@ import numpy as np
 
 from wavdiff.images.codecs.opening import one_line
 from wavdiff.images.disk_array import DiskArray
+from wavdiff.images.formats import FORMATS
 from wavdiff.images.picture import PictureInfo
 from wavdiff.system.errors import WavdiffError
 
@@ -92,7 +93,9 @@ def encode_rows(pixels: BinaryIO, info: PictureInfo, file: BinaryIO, name: str) 
         if info.format == "PNG":
             picture.pngsave_target(target, compression=3, filter=_ALL_FILTERS, keep="none", bitdepth=info.bits)
         else:
-            picture.jpegsave_target(target, Q=95, subsample_mode="off", keep="none")
+            picture.jpegsave_target(
+                target, Q=FORMATS["JPEG"].save_options["quality"], subsample_mode="off", keep="none"
+            )
     except pyvips.Error as error:
         if failures:
             raise failures[0] from None

@@ -96,10 +96,14 @@ class VdvaeFamily(Family[VdvaeConfig, Vdvae]):
         """Samples at temperature 1."""
         return model.sample(seeds)
 
-    def note(self, model: Vdvae) -> str:
+    def part_note(self, part: str) -> str:
         """How deep it is."""
+        return f"{len(self.model.latent_shapes)} executed cells"
+
+    def note(self, model: Vdvae) -> str:
+        """What it sees of images, and how deep it is."""
         kind = "binarised" if self.config.model.likelihood == "bernoulli" else "8 bits"
-        return f"{kind}; seen at {model.side}x{model.side}; {len(model.latent_shapes)} executed cells"
+        return f"{kind}; seen at {model.side}x{model.side}; {self.part_note('vae')}"
 
     def tables(self, numbers: dict[str, float]) -> str:
         """The bound in its units, and the KL of every resolution."""

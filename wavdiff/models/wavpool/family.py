@@ -76,12 +76,12 @@ class WavpoolFamily(Family[WavpoolConfig, WavPool]):
 
     def note(self, model: WavPool) -> str:
         """Its classes, and what of it is dead."""
-        return f"classes {', '.join(model.classes)}{self.part_note('net')}"
+        return "; ".join(filter(None, (f"classes {', '.join(model.classes)}", self.part_note("net"))))
 
     def part_note(self, part: str) -> str:
         """How many weights have no effect."""
         dead, total = self.model.dead_parameters(), self.model.parameter_count()
-        return f", of which {dead:,} ({dead / total:.0%}) can never receive a gradient" if dead else ""
+        return f"of which {dead:,} ({dead / total:.0%}) can never receive a gradient" if dead else ""
 
 
 def warn_of_dead_weights(model: WavPool) -> None:
