@@ -23,7 +23,7 @@ def published(size: int, hidden: int, pool: int, **changes: object) -> WavPool:
         "ceil": False,
         "activation": "none",
         "lowpass": False,
-        "depth": "full",
+        "reads_zeros": True,
         "classes": CLASSES,
     }
     return WavPool(WavpoolModel(**{**settings, **changes}))  # type: ignore[arg-type]
@@ -61,7 +61,7 @@ def test_counts_are_those_of_the_release_and_dead_weights_have_no_gradient(
     assert untouched == dead
 
 
-@pytest.mark.parametrize("pool", [(1, 1, 1), (2, 3, 2), (5, 2, 1)])
+@pytest.mark.parametrize("pool", [(1, 1, 1), (2, 3, 2), (5, 2, 3)])
 def test_nothing_is_dead_in_ours(pool: tuple[int, int, int]) -> None:
     model = WavPool(WavpoolModel(pool=pool, pool_mode="average", activation="none", classes=CLASSES))
     model(images(4, 28)).square().sum().backward()
@@ -118,9 +118,9 @@ def test_the_error_of_an_accuracy_is_that_of_a_share() -> None:
     ("settings", "said"),
     [
         ({"image_size": (28, 20)}, "model.image_size must be square"),
-        ({"image_size": (27, 27)}, "model.image_size must be square, even"),
-        ({"hidden": 1, "hidden_scaling": True}, "must leave a unit for each of 2 levels, got 1"),
-        ({"pool": (2, 4, 2)}, "model.pool must be three windows, at most 64, 3 and 2, got"),
+        ({"image_size": (1, 1)}, "model.image_size must be square, 2 to 512"),
+        ({"hidden": 2, "hidden_scaling": True}, "must leave a unit for each of 4 levels, got 2"),
+        ({"pool": (2, 4, 2)}, "model.pool must be three windows, at most 68, 3 and 4, got"),
         ({"pool": (2, 2)}, "model.pool must be three windows"),
         ({"classes": ("a", "a")}, "model.classes must differ"),
         ({"pool_mode": "sum"}, "must be max or average"),

@@ -13,6 +13,7 @@ from wavdiff import __version__
 from wavdiff.data import heldout_batch
 from wavdiff.data.protocols import ImageSource, classes_of
 from wavdiff.evaluation.families import classifier, vae
+from wavdiff.evaluation.families.request import FamilyRequest
 from wavdiff.evaluation.report_files import NUMBERS, REPORT, Say, as_json, update_card, write_files
 from wavdiff.images import save_image
 from wavdiff.models.family import Family, load_model
@@ -20,40 +21,11 @@ from wavdiff.models.folders import family_of, find_any_model, training_configura
 from wavdiff.models.vdvae.family import VdvaeFamily
 from wavdiff.models.wavpool.family import WavpoolFamily
 from wavdiff.system.errors import WavdiffError
-from wavdiff.system.messages import shown
 from wavdiff.training.batches import open_data
 from wavdiff.training.config import from_mapping
 
 INSPECTED = ("inspection.json", "inspection.md", "blocks.png", "reconstructions.png")
 """Files of an inspection."""
-MOST_DRAWS = 100_000
-
-
-@dataclass(frozen=True)
-class FamilyRequest:
-    """What to measure.
-
-    Attributes:
-        model: a name or a folder.
-        data, data_dir: other data than those of its training, as for `open_source`.
-        limit: at most so many held-out images, the first.
-        importance: draws of the latents for the closer bound of a VAE.
-        seed: of all draws.
-        update_card: whether the report goes into the model's card.
-    """
-
-    model: str
-    data: str | None = None
-    data_dir: Path | None = None
-    limit: int = 100
-    importance: int = 100
-    seed: int = 0
-    update_card: bool = False
-
-    def __post_init__(self) -> None:
-        for name, value, most in (("--limit", self.limit, 2**62), ("--importance", self.importance, MOST_DRAWS)):
-            if not 1 <= value <= most:
-                raise WavdiffError(f"{name} must be between 1 and {most}, got {shown(value)}")
 
 
 @dataclass(frozen=True)

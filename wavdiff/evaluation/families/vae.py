@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from wavdiff.evaluation.families.request import FamilyRequest
 from wavdiff.evaluation.plots import png, pyplot
 from wavdiff.evaluation.report_files import Say
 from wavdiff.evaluation.tables import NOTHING, markdown_table
@@ -17,9 +18,6 @@ from wavdiff.models.vdvae.diagnostics import block_statistics
 from wavdiff.models.vdvae.family import VdvaeFamily
 from wavdiff.models.vdvae.model import Vdvae
 from wavdiff.models.vdvae.numbers import heldout_numbers, importance_bound
-
-if TYPE_CHECKING:
-    from wavdiff.evaluation.families.running import FamilyRequest
 
 SHOWN = 8
 """Images whose reconstructions are drawn."""

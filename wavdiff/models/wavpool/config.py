@@ -17,33 +17,28 @@ class WavpoolModel(Checked):
     `hidden` units read the details of the finest level, and with `hidden_scaling` a half, a third, ... of them the next
     coarser ones; else all levels have as many. `pool` are the windows of the pool over (unit, direction, level), and
     their strides; what fills no window is dropped, unless `ceil`. `pool_mode` is max or average. `lowpass`: the
-    coarsest low-pass image is read as well. `depth`: the transform goes on as long as sides are "even", or to the end
-    ("full"), where an odd side's last row or column stands twice, so that details of it are always zero. `classes` are
-    their names, in the order of the outputs.
+    coarsest low-pass image is read as well. Where a side is odd its last row and column stand twice, and their details
+    are always zero: they are read where `reads_zeros`. `classes` are their names, in the order of the outputs.
     """
 
     where: ClassVar[str] = "model."
 
     image_size: tuple[int, int] = (28, 28)
     channels: int = setting(1, Rule(lambda value: value == 1, "1: gray"))
-    hidden: int = setting(64, within(1, 4096))
+    hidden: int = setting(68, within(1, 4096))
     hidden_scaling: bool = False
-    pool: tuple[int, ...] = (1, 1, 1)
+    pool: tuple[int, ...] = (4, 1, 1)
     pool_mode: str = setting("max", one_of("max", "average"))
     ceil: bool = True
     activation: str = setting("relu", one_of("relu", "none"))
     lowpass: bool = True
-    depth: str = setting("even", one_of("even", "full"))
+    reads_zeros: bool = False
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         height, width = self.image_size
-        require(
-            height == width <= 512 and height % 2 == 0,
-            "model.image_size must be square, even, and at most 512 pixels",
-            self.image_size,
-        )
+        require(2 <= height == width <= 512, "model.image_size must be square, 2 to 512 pixels", self.image_size)
         units, levels = self.hidden_sizes, self.levels
         require(min(units) >= 1, f"model.hidden must leave a unit for each of {levels} levels", self.hidden)
         fits = len(self.pool) == 3 and all(
@@ -54,9 +49,8 @@ class WavpoolModel(Checked):
 
     @property
     def levels(self) -> int:
-        """Levels of the decomposition: as many halvings as there are, floor(log2 n), or as stay even."""
-        side = self.image_size[0]
-        return side.bit_length() - 1 if self.depth == "full" else (side & -side).bit_length() - 1
+        """Levels of the decomposition: as many halvings as there are, floor(log2 n)."""
+        return self.image_size[0].bit_length() - 1
 
     @property
     def hidden_sizes(self) -> tuple[int, ...]:

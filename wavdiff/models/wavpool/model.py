@@ -2,7 +2,7 @@
 
 The decomposition is the orthonormal Haar transform, computed once per image, and differentiable. As published it goes
 on to the end; where a side is odd, its last row or column stands twice (PyWavelets' mode "symmetric"): those levels are
-not orthogonal, and their details of that row or column are always zero.
+not orthogonal, and their details of that row or column are always zero (and not read in our form).
 
 A level gives (unit, direction); levels with fewer units have zeros before them; stacked they are (unit, direction,
 level), over which the pool goes. Windows that do not fit are dropped, unless the model has `ceil`: units, directions
@@ -42,17 +42,20 @@ class MicroWav(nn.Module):
         side: s.
         hidden: units.
         activation: "relu" or "none".
+        repeated: whether the last row and column of what was split stand there twice: their details are not read.
     """
 
-    def __init__(self, side: int, hidden: int, activation: str = "none") -> None:
+    def __init__(self, side: int, hidden: int, activation: str = "none", repeated: bool = False) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(side**2, hidden) for _ in range(DIRECTIONS))
+        less = side - int(repeated)
+        self.read = ((less, side), (side, less), (less, less))
+        self.layers = nn.ModuleList(nn.Linear(rows * columns, hidden) for rows, columns in self.read)
         self.activation = activation
 
     def forward(self, details: Tensor) -> Tensor:
         """Apply it."""
-        flat = details.flatten(2)
-        result = torch.stack([layer(flat[:, place]) for place, layer in enumerate(self.layers)], dim=2)
+        parts = [details[:, place, :rows, :columns].flatten(1) for place, (rows, columns) in enumerate(self.read)]
+        result = torch.stack([layer(part) for layer, part in zip(self.layers, parts, strict=True)], dim=2)
         return functional.relu(result) if self.activation == "relu" else result
 
 
@@ -66,13 +69,14 @@ class WavPool(nn.Module):
     def __init__(self, config: WavpoolModel) -> None:
         super().__init__()
         self.config, self.classes = config, config.classes
-        side, sides = config.image_size[0], list[int]()
+        side, sides = config.image_size[0], list[tuple[int, bool]]()
         for _ in range(config.levels):
-            side = -(-side // 2)
-            sides.append(side)
-        self.sides, self.hidden = sides[::-1], config.hidden_sizes
+            odd, side = side % 2 == 1, -(-side // 2)
+            sides.append((side, odd and not config.reads_zeros))
+        self.hidden = config.hidden_sizes
         self.micro = nn.ModuleList(
-            MicroWav(side, hidden, config.activation) for side, hidden in zip(self.sides, self.hidden, strict=True)
+            MicroWav(size, hidden, config.activation, repeated)
+            for (size, repeated), hidden in zip(reversed(sides), self.hidden, strict=True)
         )
         self.lowpass = nn.Linear(side**2, self.hidden[0]) if config.lowpass else None
         grid = (max(self.hidden), DIRECTIONS, config.levels)
@@ -118,10 +122,12 @@ class WavPool(nn.Module):
             else tuple(size // step * step for size, step in zip(sizes, self.config.pool, strict=True))
         )
         dead = 0
-        for level, (side, hidden) in enumerate(zip(self.sides, self.hidden, strict=True)):
+        for level, (micro, hidden) in enumerate(zip(self.micro, self.hidden, strict=True)):
+            assert isinstance(micro, MicroWav)
             units = max(0, min(hidden, reached[0] - (sizes[0] - hidden)))  # those before the end of the windows
-            live = units * reached[1] if level < reached[2] else 0
-            dead += (hidden * DIRECTIONS - live) * (side**2 + 1)
+            for direction, (rows, columns) in enumerate(micro.read):
+                live = units if level < reached[2] and direction < reached[1] else 0
+                dead += (hidden - live) * (rows * columns + 1)
         return dead
 
     def parameter_count(self) -> int:
