@@ -27,7 +27,8 @@ def train(
     config: Annotated[
         str,
         typer.Option(
-            help="A YAML file or a preset: tiny, photos, faces, fashion, vdvae-fashion, wavpool-fashion, celeba160 ..."
+            help="A YAML file or a preset: tiny, photos, faces, fashion, celeba160, celeba-hq320, vdvae-fashion, "
+            "wavpool-fashion ..."
         ),
     ] = "tiny",
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/CONFIG. Rerun to continue.")] = None,

@@ -163,8 +163,7 @@ class Vdvae(nn.Module):
             temperature: factor of the prior's standard deviation.
             posterior_cells: so many executed cells, from the coarsest, take the posterior; None: all.
         """
-        count, log_temperature = noise.shape[0], math.log(temperature)
-        given = self._given(activations)
+        count, log_temperature, given = noise.shape[0], math.log(temperature), self._given(activations)
         pieces = noise.split([math.prod(shape) for shape in self.latent_shapes], dim=1)
         latents: list[Latent] = []
         norms: list[Tensor] = []
@@ -183,9 +182,9 @@ class Vdvae(nn.Module):
         return Run(self.gain * x + self.shift, latents, norms)
 
     def _start(self, side: int, count: int, like: Tensor) -> Tensor:
-        if str(side) not in self.starts:
-            return like.new_zeros(count, self.config.width, side, side)
-        return self.starts[str(side)].expand(count, -1, -1, -1)
+        known = str(side) in self.starts
+        start: Tensor = self.starts[str(side)] if known else like.new_zeros(1, self.config.width, side, side)
+        return start.expand(count, -1, -1, -1)
 
     def _steps(self) -> Iterator[tuple[Cell, bool, int | None]]:
         """Executed cells, whether the state of their resolution begins there, and what resolution is mixed in."""
@@ -233,7 +232,7 @@ class Vdvae(nn.Module):
         def draw(part: Sequence[int], _: Tensor) -> Tensor:
             return self._output(self.decode(self.draw_noise(part), temperature=temperature), part)
 
-        return self._grouped(draw, seeds, self.mean.new_zeros(len(seeds)))
+        return _in_groups(draw, seeds, self.mean.new_zeros(len(seeds)))
 
     @torch.no_grad()
     def reconstruct(
@@ -256,17 +255,7 @@ class Vdvae(nn.Module):
             run = self.decode(self.draw_noise(part), activations, temperature=temperature, posterior_cells=cells)
             return self._output(run, part)
 
-        return self._grouped(draw, seeds, images)
-
-    def _grouped(self, draw: Callable[[Sequence[int], Tensor], Tensor], seeds: Sequence[int], images: Tensor) -> Tensor:
-        """`draw` over groups of one size, the last one filled up: libraries round by the size of a batch."""
-        parts = []
-        for start in range(0, len(seeds), GROUP):
-            part, given = list(seeds[start : start + GROUP]), images[start : start + GROUP]
-            lacking = GROUP - len(part)
-            filled = torch.cat([given, given[:1].expand(lacking, *given.shape[1:])])
-            parts.append(draw(part + part[:1] * lacking, filled)[: len(part)])
-        return torch.cat(parts)
+        return _in_groups(draw, seeds, images)
 
     def draw_noise(self, seeds: Sequence[int]) -> Tensor:
         """(N, noise_size), each row a function of its seed."""
@@ -284,3 +273,14 @@ def checked_temperature(value: float) -> float:
     if not 0 < value <= 10:
         raise WavdiffError(f"temperature must be above 0 and at most 10, got {value}")
     return float(value)
+
+
+def _in_groups(draw: Callable[[Sequence[int], Tensor], Tensor], seeds: Sequence[int], images: Tensor) -> Tensor:
+    """`draw` over groups of one size, the last one filled up: libraries round by the size of a batch."""
+    parts = []
+    for start in range(0, len(seeds), GROUP):
+        part, given = list(seeds[start : start + GROUP]), images[start : start + GROUP]
+        lacking = GROUP - len(part)
+        filled = torch.cat([given, given[:1].expand(lacking, *given.shape[1:])])
+        parts.append(draw(part + part[:1] * lacking, filled)[: len(part)])
+    return torch.cat(parts)
