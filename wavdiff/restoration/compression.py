@@ -17,12 +17,15 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 BLOCK = 8
 LOW = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1), (2, 2), (0, 3), (3, 0))
 ALL = tuple((row, column) for row in range(BLOCK) for column in range(BLOCK) if row or column)
 STEPS = torch.arange(2, 41)
-"""Steps of quantisation that are looked for."""
+"""Steps of quantisation that are looked for ..."""
+DIVISORS = torch.tensor([2, 3, 4, 5, 7, 9, 11, 13, 17, 19, 23])
+"""... and by which: multiples of a step are multiples of what divides it."""
 FEWEST = 40
 """Coefficients away from 0 of a frequency that has a say."""
 SIGNIFICANT = 6.0
@@ -32,6 +35,9 @@ ROUNDED = 0.7
 COMMON = 0.3
 """How often the first multiple of a step is met at least, as part of the most common one."""
 MOST_WINDOWS = 4
+FIRST = LOW[:3]
+SEARCHED = 128
+"""Pixels of a window that are looked at, at FIRST, for where a grid may begin."""
 _LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 
@@ -41,44 +47,60 @@ def was_compressed(windows: Tensor) -> bool:
     luma = torch.einsum("c,nchw->nhw", _LUMA, windows) if windows.shape[1] == 3 else windows[:, 0]
     if min(luma.shape[-2:]) < 3 * BLOCK:
         return False
-    places = ((top, left) for top in range(BLOCK) for left in range(BLOCK))
-    return _on_lattice(luma, ALL) or any(_on_lattice(luma[:1, top:, left:], LOW) for top, left in places)
+    if _on_lattice(luma, ALL):
+        return True
+    shown = _lattices(_at_all_places(luma[0, :SEARCHED, :SEARCHED])) == 1
+    likely = shown.view(len(FIRST), BLOCK, BLOCK).any(dim=0).nonzero().tolist()
+    return any(_on_lattice(luma[:1, top:, left:], LOW) for top, left in likely)
 
 
 def _on_lattice(luma: Tensor, frequencies: tuple[tuple[int, int], ...]) -> bool:
     """Whether at least a quarter of the frequencies that have a say, and three of them, show a lattice."""
     blocks = luma.unfold(1, BLOCK, BLOCK).unfold(2, BLOCK, BLOCK).flatten(0, 2)
-    cosines = _cosines()
-    shown = heard = 0
-    for row, column in frequencies:
-        coefficients = torch.einsum("nij,i,j->n", blocks, cosines[row], cosines[column])
-        outcome = _has_lattice(coefficients)
-        heard += outcome is not None
-        shown += bool(outcome)
-    return shown >= max(3, math.ceil(heard / 4))
+    found = _lattices(torch.einsum("nij,fij->fn", blocks, _waves(frequencies)))
+    return int((found == 1).sum()) >= max(3, math.ceil(int((found >= 0).sum()) / 4))
 
 
-def _has_lattice(coefficients: Tensor) -> bool | None:
-    """Whether coefficients are multiples of one of STEPS, to rounding; None where there are too few to say."""
-    away = coefficients.abs()[None] > STEPS[:, None] / 2
-    count = away.sum(dim=1)
-    if int(count[0]) < FEWEST:
-        return None
-    waves = torch.cos(2 * math.pi * coefficients[None] / STEPS[:, None])
-    mean = (waves * away).sum(dim=1) / count.clamp(min=1)
-    error = STEPS / math.pi * (-mean.clamp(1e-6, 1).log() / 2).sqrt()
+def _at_all_places(luma: Tensor) -> Tensor:
+    """Coefficients (FIRST x 64 places, N) of an image (h, w), as if its grid began at each."""
+    found = functional.conv2d(luma[None, None], _waves(FIRST)[:, None])[0]
+    rows, columns = (side // BLOCK for side in found.shape[-2:])
+    phases = found[:, : rows * BLOCK, : columns * BLOCK].unflatten(2, (columns, BLOCK)).unflatten(1, (rows, BLOCK))
+    return phases.permute(0, 2, 4, 1, 3).flatten(3).flatten(0, 2)
+
+
+def _lattices(coefficients: Tensor) -> Tensor:
+    """For each row of (F, N): 1 where they are multiples of one of STEPS, to rounding, 0 where not, -1: too few."""
+    found, _ = _shown(coefficients, DIVISORS)
+    result = torch.where((coefficients.abs() > 1).sum(dim=1) < FEWEST, -1, 0)
+    for row in (found.any(dim=1) & (result == 0)).nonzero().flatten().tolist():
+        result[row] = int(_falls_off(coefficients[row]))
+    return result
+
+
+def _shown(coefficients: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    """(F, S) of (F, N) and steps: whether a lattice shows that rounding explains, or any that is clear."""
+    away = coefficients.abs()[:, None] > steps[:, None] / 2
+    count = away.sum(dim=2)
+    waves = torch.cos(coefficients[:, None] * (2 * math.pi / steps[:, None]))
+    mean = (waves * away).sum(dim=2) / count.clamp(min=1)
+    error = steps / math.pi * (-mean.clamp(1e-6, 1).log() / 2).sqrt()
     certain = (mean * (2 * count).sqrt() > SIGNIFICANT) & (count >= FEWEST)
-    found = certain & (error < ROUNDED)
-    if not bool(found.any()):
-        return False
-    largest = int((found | (certain & (mean > 0.5))).nonzero().max())  # divisors of the step show as well
-    return _falls_off(coefficients[away[largest]] / STEPS[largest])
+    return certain & (error < ROUNDED), certain & (mean > 0.5)
 
 
-def _falls_off(multiples: Tensor) -> bool:
-    """Whether the first multiple is common among them, as it is in pictures; drawings have a few large ones."""
+def _falls_off(coefficients: Tensor) -> bool:
+    """Whether the first multiple of their step is common, as it is in pictures; drawings have a few large ones."""
+    step = STEPS[torch.logical_or(*_shown(coefficients[None], STEPS))[0].nonzero().max()]  # what divides it shows too
+    multiples = coefficients[coefficients.abs() > step / 2] / step
     counts = torch.bincount(multiples.abs().round().long())
     return bool(counts[1] >= COMMON * counts[1:].max())
+
+
+def _waves(frequencies: tuple[tuple[int, int], ...]) -> Tensor:
+    """(F, 8, 8): the basis of those frequencies."""
+    cosines = _cosines()
+    return torch.stack([torch.outer(cosines[row], cosines[column]) for row, column in frequencies])
 
 
 def _cosines() -> Tensor:
