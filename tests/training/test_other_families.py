@@ -128,7 +128,14 @@ def test_a_vae_serves_the_verbs(classed: Path, tmp_path: Path, cli: Callable[...
     numbers = json.loads((tmp_path / "report" / "evaluation.json").read_text())["bound"]
     bounds = [numbers[f"importance-weighted, {draws}"]["nats per image"] for draws in (1, 5)]
     assert bounds[1] < bounds[0] and numbers["bits per dimension"] > 0
-    assert cli("evaluate", "--model", run, "--kid", 10, "--out", tmp_path / "x").code == 1
+    for options, said in (
+        (("--model", run, "--kid", 10), "--kid is for cascades"),
+        (("--model", run, "--sigmas", "0.1"), "--sigmas is for cascades"),
+        (("--models", f"faces,{run}"), "is a hierarchical VAE, no wavelet cascade"),
+        (("--model", "faces", "--importance", 3), "--importance is for hierarchical VAEs"),
+    ):
+        refused = cli("evaluate", *options, "--out", tmp_path / "x")
+        assert refused.code == 1 and said in refused.err, refused.err
     pytest.importorskip("matplotlib")
     seen = cli("inspect", run, "--out", tmp_path / "inside")
     assert seen.code == 0 and "## top-down" in seen.out, seen.err
@@ -150,6 +157,7 @@ def test_a_classifier_serves_the_verbs(classed: Path, tmp_path: Path, cli: Calla
     done = cli("train", "--config", config, "--out", run)
     assert done.code == 0 and "accuracy" in done.err, done.err
     assert read_stats(run / "stats.jsonl")[-1]["heldout"]["accuracy"] > 0.9
+    assert "accuracy" in cli("train", "--status", run).out
     measured = cli("evaluate", "--model", run, "--out", tmp_path / "report")
     assert measured.code == 0 and "Accuracy " in measured.out and "| bars |" in measured.out, measured.err
     numbers = json.loads((tmp_path / "report" / "evaluation.json").read_text())["accuracy"]

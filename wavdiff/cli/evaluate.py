@@ -18,6 +18,8 @@ from wavdiff.cli.options import (
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import one_line, shown
 
+SIGMAS, FACTORS = "10/255,25/255,50/255,100/255", "2,4"
+
 
 def evaluate(
     folder: Annotated[
@@ -36,8 +38,8 @@ def evaluate(
     ] = None,
     compare: Annotated[list[str] | None, typer.Option(help="The same: another model beside --model.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("evaluation"),
-    sigmas: Annotated[str, typer.Option(help="Noise levels.")] = "10/255,25/255,50/255,100/255",
-    factors: Annotated[str, typer.Option(help="Factors to enlarge by.")] = "2,4",
+    sigmas: Annotated[str, typer.Option(help="Noise levels.")] = SIGMAS,
+    factors: Annotated[str, typer.Option(help="Factors to enlarge by.")] = FACTORS,
     limit: Annotated[int, typer.Option(help="At most so many pictures.")] = 100,
     crop: Annotated[int | None, typer.Option(help="FOLDER: take the central CROP x CROP pixels only.")] = None,
     samples: Annotated[int, typer.Option(help="FOLDER: posterior draws of each picture, beside mean mode.")] = 0,
@@ -67,7 +69,8 @@ def evaluate(
         refuse_given({"--crop": crop is not None, "--samples": bool(samples)}, "needs a FOLDER of clean photographs")
     named = _models(model, [*(models or []), *(compare or [])], "faces" if folder is None else "photos")
     if folder is None and len(named) == 1 and is_other_family(named[0]):
-        refuse_given({"--kid": bool(kid)}, f"is for cascades, and {named[0]} is none")
+        of_cascades = {"--kid": bool(kid), "--sigmas": sigmas != SIGMAS, "--factors": factors != FACTORS}
+        refuse_given(of_cascades, f"is for cascades, and {named[0]} is none")
         from wavdiff.evaluation.families import FamilyRequest, run_family_evaluation
 
         asked = FamilyRequest(named[0], data, data_dir, limit, importance or 100, seed, update_card)

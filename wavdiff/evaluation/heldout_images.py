@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavdiff import api
 from wavdiff.data import count_images, find_source, heldout_batch
 from wavdiff.data.config import DataConfig
 from wavdiff.evaluation import metrics
@@ -24,6 +23,7 @@ from wavdiff.evaluation.tables import score_table
 from wavdiff.evaluation.trials import Trial, trials
 from wavdiff.models.cascade.config import CascadeConfig, ModelConfig
 from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.models.folders import find_model, training_configuration
 from wavdiff.models.run_config import RunConfig
 from wavdiff.system.errors import WavdiffError
@@ -102,7 +102,7 @@ def run_evaluation(request: EvaluationRequest, out: Path, say: Say = lambda text
     """Measure, write `evaluation.json`, `evaluation.md` and pictures into `out`, and return the Markdown."""
     if request.sigmas:
         pyplot()  # before minutes of measuring, not after
-    cascades = {name: api.load(name) for name in request.models}
+    cascades = {name: load_cascade(name) for name in request.models}
     subject = request.models[0]
     config = _configuration(request, cascades[subject])
     source = config.data.name

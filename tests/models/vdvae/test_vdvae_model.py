@@ -254,6 +254,7 @@ def test_held_out_numbers_add_up() -> None:
         ({"channels": 3}, "model.channels must be 1 with model.likelihood bernoulli"),
         ({"image_size": (32, 16)}, "model.image_size must be square"),
         ({"border": 16}, "model.border must leave pixels"),
+        ({"width": 2048, "encoder": "32x500,32d2,16x1,16d2,8x1,8d2,4x1,4d4,1x1"}, "model: at most 1073741824 weights"),
     ],
 )
 def test_what_cannot_be_is_refused(settings: dict[str, object], said: str) -> None:

@@ -122,6 +122,7 @@ def test_the_error_of_an_accuracy_is_that_of_a_share() -> None:
         ({"hidden": 2, "hidden_scaling": True}, "must leave a unit for each of 4 levels, got 2"),
         ({"pool": (2, 4, 2)}, "model.pool must be three windows, at most 68, 3 and 4, got"),
         ({"pool": (2, 2)}, "model.pool must be three windows"),
+        ({"image_size": (512, 512), "hidden": 4096}, "model: at most 268435456 weights"),
         ({"classes": ("a", "a")}, "model.classes must differ"),
         ({"pool_mode": "sum"}, "must be max or average"),
         ({"channels": 3}, "must be 1: gray"),

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from wavdiff import api
 from wavdiff.evaluation.photographs.calibration import expected_gaps
 from wavdiff.evaluation.photographs.crops import crops_page, draw_strips
 from wavdiff.evaluation.photographs.measuring import measure_photograph, warm_up
@@ -19,6 +18,7 @@ from wavdiff.evaluation.report_files import NUMBERS, REPORT, Say, as_json, headi
 from wavdiff.evaluation.request import LEAST_SIDE, PhotographRequest
 from wavdiff.evaluation.scores import average, psnr_line
 from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.models.folders import find_model
 from wavdiff.system.errors import WavdiffError
 
@@ -56,7 +56,7 @@ def evaluate_photographs(
     """
     skipped = [] if skipped is None else skipped
     pyplot()  # before hours of measuring, not after
-    cascades = {name: api.load(name) for name in request.models}
+    cascades = {name: load_cascade(name) for name in request.models}
     chosen = itertools.islice(_measurable(photographs, request, skipped), request.limit)
     pictures, crops = _measure_each(chosen, cascades, request, out, say)
     for line in skipped:

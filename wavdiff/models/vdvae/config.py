@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -9,6 +10,8 @@ from wavdiff.data.config import DataConfig
 from wavdiff.models.run_config import RunConfig, TrainingConfig
 from wavdiff.models.vdvae.strings import Entry, at_one_resolution, parse_decoder, parse_encoder
 from wavdiff.system.settings import Checked, Rule, at_least, one_of, require, setting, within
+
+MOST_WEIGHTS = 2**30
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ class VdvaeModel(Checked):
             "model.channels must be 1 with model.likelihood bernoulli",
             self.channels,
         )
-        self.encoder_entries, self.decoder_entries  # noqa: B018 - refuses what cannot be read
+        blocks, cells, hidden = len(self.encoder_entries), len(self.decoder_entries), self.width // 4
+        most = blocks * 27 * hidden**2 + cells * (80 * hidden**2 + 9 * hidden * self.latent)
+        require(most <= MOST_WEIGHTS, f"model: at most {MOST_WEIGHTS} weights, about", most)
 
     @property
     def side(self) -> int:
@@ -73,6 +78,17 @@ class VdvaeModel(Checked):
         missing = [entry.resolution for entry in entries if entry.resolution not in reached]
         require(not missing, f"model.decoder: the encoder has no resolution {missing[:1]}, only", sorted(reached))
         return at_one_resolution(entries, self.side) if self.resolutions == "single" else entries
+
+    @property
+    def latent_shapes(self) -> list[tuple[int, int, int]]:
+        """Of the latent of every executed cell, coarse to fine."""
+        entries = self.decoder_entries
+        return [(self.latent, entry.resolution, entry.resolution) for entry in entries for _ in range(entry.repeats)]
+
+    @property
+    def noise_size(self) -> int:
+        """How many standard normal numbers an image takes."""
+        return sum(math.prod(shape) for shape in self.latent_shapes)
 
 
 @dataclass(frozen=True)

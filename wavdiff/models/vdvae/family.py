@@ -68,10 +68,8 @@ class VdvaeFamily(Family[VdvaeConfig, Vdvae]):
 
     def example(self, image: Tensor, generator: torch.Generator, strong: bool) -> dict[str, Tensor]:
         """The image, and the noise of all latents."""
-        if not hasattr(self, "_noise_size"):
-            self._noise_size = self.build({}).noise_size
         prepared = self.prepared(image, generator)
-        return {"image": prepared, "noise": torch.randn(self._noise_size, generator=generator)}
+        return {"image": prepared, "noise": torch.randn(self.config.model.noise_size, generator=generator)}
 
     def losses(self, batch: dict[str, Any], active: list[str]) -> dict[str, Loss]:
         """The bound in nats per counted value, as the release has it."""

@@ -72,6 +72,10 @@ class Vdvae(nn.Module):
     Args:
         config: its settings.
         mean, std: of the pixels of training images in [0, 1], for images of 8 bits.
+
+    Attributes:
+        latent_shapes: of the latent of every executed cell, coarse to fine.
+        noise_size: how many standard normal numbers an image takes.
     """
 
     mean: Tensor
@@ -79,7 +83,7 @@ class Vdvae(nn.Module):
 
     def __init__(self, config: VdvaeModel, mean: float = 0.0, std: float = 1.0) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.latent_shapes, self.noise_size = config, config.latent_shapes, config.noise_size
         width, encoder, decoder = config.width, config.encoder_entries, config.decoder_entries
         self.side, self.border = config.side, config.border
         encoder_scale = math.sqrt(1 / sum(entry.repeats for entry in encoder))
@@ -115,19 +119,6 @@ class Vdvae(nn.Module):
         self.register_buffer("std", torch.tensor(float(std)))
 
     # --- sizes -------------------------------------------------------------------------------------------------------
-
-    @property
-    def latent_shapes(self) -> list[tuple[int, int, int]]:
-        """Of the latent of every executed cell, coarse to fine."""
-        entries = self.config.decoder_entries
-        return [
-            (self.config.latent, entry.resolution, entry.resolution) for entry in entries for _ in range(entry.repeats)
-        ]
-
-    @property
-    def noise_size(self) -> int:
-        """How many standard normal numbers an image takes."""
-        return sum(math.prod(shape) for shape in self.latent_shapes)
 
     @property
     def counted(self) -> int:

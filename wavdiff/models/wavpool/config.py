@@ -9,6 +9,8 @@ from wavdiff.data.config import DataConfig
 from wavdiff.models.run_config import RunConfig, TrainingConfig
 from wavdiff.system.settings import Checked, Rule, one_of, require, setting, within
 
+MOST_WEIGHTS = 2**28
+
 
 @dataclass(frozen=True)
 class WavpoolModel(Checked):
@@ -41,6 +43,8 @@ class WavpoolModel(Checked):
         require(2 <= height == width <= 512, "model.image_size must be square, 2 to 512 pixels", self.image_size)
         units, levels = self.hidden_sizes, self.levels
         require(min(units) >= 1, f"model.hidden must leave a unit for each of {levels} levels", self.hidden)
+        most = 4 * height * width // 3 * max(units)
+        require(most <= MOST_WEIGHTS, f"model: at most {MOST_WEIGHTS} weights, about", most)
         fits = len(self.pool) == 3 and all(
             1 <= side <= most for side, most in zip(self.pool, (max(units), 3, levels), strict=True)
         )
