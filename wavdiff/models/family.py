@@ -202,6 +202,8 @@ def load_model(folder: Path) -> nn.Module:
         kind = find_family(settings.pop("family"))
         model: nn.Module = kind(from_fields(kind.Config, settings)).build({})
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
+            raise ValueError("its weights are not finite")
     except (WavdiffError, OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise WavdiffError(f"--model {folder}: is no model that can be loaded ({reason})") from error
