@@ -15,7 +15,7 @@ from PIL import Image
 
 from wavdiff.data import Augmentation, ExampleDataset, StatelessBatchSampler, crop_example, heldout_batch, open_source
 from wavdiff.data.order import example_seed
-from wavdiff.data.protocols import ArraySource
+from wavdiff.data.protocols import ArraySource, FirstImages, classes_of
 from wavdiff.data.sources.celeba import crop_aligned
 from wavdiff.data.sources.folder import open_folder
 from wavdiff.data.splits import heldout_names
@@ -138,6 +138,40 @@ def test_damaged_idx_files_are_refused(tmp_path: Path, content: bytes, rule: str
     with pytest.raises(WavdiffError, match=rule) as caught:
         open_source("fashion-mnist", "train", data_dir=tmp_path)
     assert "train-images-idx3-ubyte.gz" in str(caught.value)
+
+
+def test_fashion_has_classes_and_ranges_to_validate_on(tmp_path: Path) -> None:
+    images, labels = noise(9, 28, 28), np.array([0, 9, 3, 3, 1, 2, 8, 7, 0], dtype=np.uint8)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(images))
+    file = tmp_path / "train-labels-idx1-ubyte.gz"
+    file.write_bytes(packed(struct.pack(">2I", 0x0801, 9) + labels.tobytes()))
+    source = open_source("fashion-mnist", "train", tmp_path, validation=("2-4", "7-8"))
+    assert classes_of(source) == source.classes and len(source.classes) == 10
+    assert [source.class_of(k) for k in range(len(source))] == [source.classes[k] for k in (0, 9, 1, 2, 8, 0)]
+    apart = open_source("fashion-mnist", "validation", tmp_path, validation=("2-4", "7-8"))
+    np.testing.assert_array_equal(apart.images, images[[2, 3, 7]])
+    first = FirstImages(source, 2)
+    assert len(first) == 2 and first.class_of(1) == "ankle boot" and first.digest != source.digest
+    with pytest.raises(IndexError):
+        first[2]
+    for wrong in ("4-2", "3-10", "all"):
+        with pytest.raises(WavdiffError, match=f"ranges within 0-9, as 10000-14000, got '{wrong}'"):
+            open_source("fashion-mnist", "train", tmp_path, validation=(wrong,))
+    file.write_bytes(packed(struct.pack(">2I", 0x0801, 8) + labels[:8].tobytes()))
+    with pytest.raises(WavdiffError, match="train-labels-idx1-ubyte in .* does not fit the images"):
+        open_source("fashion-mnist", "train", tmp_path)
+    file.unlink()
+    assert classes_of(open_source("fashion-mnist", "train", tmp_path)) == ()
+
+
+def test_folders_are_classes_where_all_images_lie_in_one(tmp_path: Path) -> None:
+    for name in ("train/cats/a.png", "train/dogs/deep/b.png", "test/cats/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    source = open_folder(tmp_path, "train", 1)
+    assert classes_of(source) == ("cats", "dogs") and [source.class_of(k) for k in (0, 1)] == ["cats", "dogs"]
+    Image.new("L", (8, 8)).save(tmp_path / "train" / "loose.png")
+    assert classes_of(open_folder(tmp_path, "train", 1)) == ()
 
 
 def test_missing_fashion_says_what_to_install(tmp_path: Path) -> None:
