@@ -26,7 +26,13 @@ from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.sampling import sample_walk
 from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.models.family import check_can, load_model
-from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL, family_of, find_any_model, training_configuration
+from wavdiff.models.folders import (
+    DEFAULT_RESTORATION_MODEL,
+    data_section,
+    family_of,
+    find_any_model,
+    training_configuration,
+)
 from wavdiff.restoration.channels import MemorySource
 from wavdiff.restoration.plain import Mode
 from wavdiff.restoration.request import Quality, RestorationRequest
@@ -93,8 +99,7 @@ def load_classifier(model: str | Path) -> Classifier:
     folder = find_any_model(model)
     loaded = load(folder)
     check_can(loaded, "classify", str(model), family_of(folder).noun)
-    own, config = training_configuration(folder) or {}, loaded.config
-    data = own.get("data", {})
+    data, config = data_section(training_configuration(folder)), loaded.config
     settings = {"crop": data.get("crop"), "pad": bool(data.get("pad"))}
     return Classifier(loaded, {"size": config.image_size, "channels": config.channels, **settings})
 

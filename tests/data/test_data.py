@@ -157,6 +157,8 @@ def test_fashion_has_classes_and_ranges_to_validate_on(tmp_path: Path) -> None:
     for wrong in ("4-2", "3-10", "all"):
         with pytest.raises(WavdiffError, match=f"ranges within 0-9, as 10000-14000, got '{wrong}'"):
             open_source("fashion-mnist", "train", tmp_path, validation=(wrong,))
+    with pytest.raises(WavdiffError, match="0-9 of fashion-mnist leave no image to train on"):
+        open_source("fashion-mnist", "train", tmp_path, validation=("0-9",))
     file.write_bytes(packed(struct.pack(">2I", 0x0801, 8) + labels[:8].tobytes()))
     with pytest.raises(WavdiffError, match="train-labels-idx1-ubyte in .* does not fit the images"):
         open_source("fashion-mnist", "train", tmp_path)

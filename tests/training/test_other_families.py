@@ -118,6 +118,7 @@ def test_a_vae_serves_the_verbs(classed: Path, tmp_path: Path, cli: Callable[...
         (("--range", "none"), "--range is for cascades"),
         (("--stop-scale", "1"), "--stop-scale is for cascades"),
         (("--show-scales",), "--show-scales is for cascades"),
+        (("--precision", "bf16"), "--precision is for cascades"),
         (("--temperature", "0"), "temperature must be above 0"),
     ):
         refused = cli("sample", "--model", run, "--out", tmp_path / "c", *options)
@@ -186,6 +187,40 @@ def test_classes_must_be_there_and_be_named(classed: Path, tmp_path: Path, cli: 
     assert other.code == 1 and "give --set 'model.classes=[bars, dots]'" in other.err
     none = cli("train", "--config", config, "--data", classed / "train" / "bars", "--out", tmp_path / "x")
     assert none.code == 1 and "has no classes" in none.err and not (tmp_path / "x").exists()
+
+
+def test_few_images_of_a_folder_show_all_classes(classed: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    """They lie class by class: the first ones would be of one class."""
+    config = from_mapping(
+        read_mapping(written("wavpool", classed, tmp_path)), ["data.images=4", "data.heldout_limit=6"]
+    )
+    trainer = Trainer(config, tmp_path / "run")
+    source: Any = trainer.train_source
+    assert [source.class_of(k) for k in range(4)] == ["bars", "bars", "dots", "dots"]
+    assert sorted(trainer.family.heldout_classes) == ["bars"] * 3 + ["dots"] * 3
+    trainer.run()
+    assert cli("evaluate", "--model", tmp_path / "run", "--limit", 4, "--out", tmp_path / "report").code == 0
+    confusion = json.loads((tmp_path / "report" / "evaluation.json").read_text())["accuracy"]["confusion"]
+    assert [sum(row) for row in confusion] == [2, 2]
+    one = cli("evaluate", "--model", tmp_path / "run", "--limit", 1, "--out", tmp_path / "one")
+    assert one.code == 1 and "1 images of data do not show all of its 2 classes" in one.err
+    assert "--importance is for" in cli("evaluate", "--model", tmp_path / "run", "--importance", 3).err
+
+
+def test_damaged_folders_are_named_in_one_line(classed: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    config = from_mapping(read_mapping(written("vdvae", classed, tmp_path)), ["training.steps=1"])
+    model = Trainer(config, tmp_path / "run").run()
+    weights, settings = (model / name for name in ("model.safetensors", "model.json"))
+    good = weights.read_bytes()
+    for damage in (
+        lambda: weights.write_bytes(good[:1000]),
+        lambda: weights.write_bytes(good) and settings.write_text("[]"),
+        lambda: settings.write_text('{"family": "vdvae", "model": {"width": "wide"}}'),
+    ):
+        damage()
+        for verb in (("sample", "--model", model), ("inspect", model), ("evaluate", "--model", model)):
+            done = cli(*verb, "--out", tmp_path / "out")
+            assert done.code == 1 and done.err.count("\n") == 1 and str(model) in done.err, done.err
 
 
 def test_dead_weights_are_named(classed: Path, tmp_path: Path) -> None:

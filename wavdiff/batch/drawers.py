@@ -170,6 +170,7 @@ class PlainDrawer:
         plain = {field.name: field.default for field in fields(SamplingRequest)}
         given = [name for name in OF_CASCADES if getattr(self.request, name) != plain[name]]
         given += ["show_scales"] if show_scales else []
+        given += ["precision"] if self.request.precision == "bf16" else []
         if given:
             name = {"lowpass_range": "range", "ascents": "solver"}.get(given[0], given[0].replace("_", "-"))
             raise WavdiffError(f"--{name} is for cascades, and {self.request.model} is a {self.noun}")

@@ -73,7 +73,7 @@ def evaluate(
         refuse_given(of_cascades, f"is for cascades, and {named[0]} is none")
         from wavdiff.evaluation.families import FamilyRequest, run_family_evaluation
 
-        asked = FamilyRequest(named[0], data, data_dir, limit, importance or 100, seed, update_card)
+        asked = FamilyRequest(named[0], data, data_dir, limit, importance, seed, update_card)
         typer.echo(run_family_evaluation(asked, out, lambda line: typer.echo(one_line(line), err=True)))
         return
     refuse_given({"--importance": importance is not None}, "is for hierarchical VAEs")

@@ -170,36 +170,43 @@ def reduce_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 
 class FirstImages:
-    """The first images of a source.
+    """The first images of a source; of one that lies class by class (`by_class`) as many, evenly spread.
 
     Args:
         source: all of them.
         count: how many are kept, at least 1.
 
     Raises:
-        WavdiffError: the source has fewer.
+        WavdiffError: the source has fewer, or they would not show all its classes.
     """
 
     def __init__(self, source: ImageSource, count: int) -> None:
         if count > len(source):
             raise WavdiffError(f"data.images must be at most the {len(source)} of {source.name}, got {count}")
-        self.name, self.credit, self._source, self._count = source.name, source.credit, source, count
+        self.name, self.credit, self._source = source.name, source.credit, source
         self.classes = classes_of(source)
-        if self.classes:
-            self.class_of = source.class_of  # type: ignore[attr-defined]
+        spread = bool(self.classes) and getattr(source, "by_class", False)
+        self._places = [k * len(source) // count for k in range(count)] if spread else range(count)
+        if spread and len({source.class_of(k) for k in self._places}) < len(self.classes):  # type: ignore[attr-defined]
+            raise WavdiffError(f"{count} images of {source.name} do not show all of its {len(self.classes)} classes")
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._places)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return self._source[range(self._count)[index]]
+        return self._source[self._places[index]]
 
     def label(self, index: int) -> str:
         """An image's name."""
-        return self._source.label(index)
+        return self._source.label(self._places[index])
+
+    def class_of(self, index: int) -> str:
+        """The class of an image, of a source that has classes."""
+        name: str = self._source.class_of(self._places[index])  # type: ignore[attr-defined]
+        return name
 
     @cached_property
     def digest(self) -> str | None:
         """That of all images, and how many are kept."""
         found = source_digest(self._source)
-        return None if found is None else hashlib.sha256(f"{found} {self._count}".encode()).hexdigest()
+        return None if found is None else hashlib.sha256(f"{found} {len(self)}".encode()).hexdigest()

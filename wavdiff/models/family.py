@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -204,18 +205,15 @@ def load_model(folder: Path) -> nn.Module:
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
         if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
             raise ValueError("its weights are not finite")
-    except (WavdiffError, OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+    except (
+        WavdiffError, SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError
+    ) as error:  # fmt: skip
         reason = " ".join(str(error).split())[:300]
         raise WavdiffError(f"--model {folder}: is no model that can be loaded ({reason})") from error
     return model.eval()
 
 
-CAPABILITIES = {
-    "sample": "draws no images",
-    "denoise": "denoises no images",
-    "log_likelihood": "has no likelihood",
-    "classify": "knows no classes",
-}
+CAPABILITIES = {"sample": "draws no images", "classify": "knows no classes"}
 """What a model of some family can do: a method of that name; and what to say of those without it."""
 
 

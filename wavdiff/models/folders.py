@@ -59,7 +59,10 @@ def family_of(folder: Path) -> type[Family[Any, Any]]:
     """The family of the model in a folder that `find_any_model` found."""
     if (folder / "cascade" / "config.json").is_file():
         return find_family(DEFAULT_FAMILY)
-    return find_family(parse_json(read_text(folder / SETTINGS_FILE)).get("family"))
+    settings = parse_json(read_text(folder / SETTINGS_FILE))
+    if not isinstance(settings, dict):
+        raise WavdiffError(f"--model {folder}: {SETTINGS_FILE} does not hold the settings of a model")
+    return find_family(settings.get("family"))
 
 
 def find_model(model: str | Path) -> Path:
@@ -90,6 +93,12 @@ def training_configuration(folder: Path) -> dict[str, Any] | None:
     except WavdiffError as error:
         raise WavdiffError(f"{path} {error}") from error
     return mapping if isinstance(mapping, dict) else None
+
+
+def data_section(configuration: dict[str, Any] | None) -> dict[str, Any]:
+    """Its section `data`; empty where there is none."""
+    section = (configuration or {}).get("data")
+    return section if isinstance(section, dict) else {}
 
 
 def weights_digest(model: Any, dtype: torch.dtype = torch.float32) -> str:

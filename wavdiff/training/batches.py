@@ -18,11 +18,13 @@ from wavdiff.data import (
     ImageSource,
     StatelessBatchSampler,
     StreamBatchSampler,
+    heldout_batch,
     open_source,
 )
 from wavdiff.data.order import MicroBatchSampler, TrainingKey
-from wavdiff.data.protocols import EncodedImage, FirstImages
+from wavdiff.data.protocols import EncodedImage, FirstImages, classes_of
 from wavdiff.models import find_family
+from wavdiff.models.family import Family
 from wavdiff.models.run_config import RunConfig
 from wavdiff.system.errors import WavdiffError
 
@@ -151,3 +153,16 @@ def open_data(config: RunConfig) -> tuple[Images, ImageSource]:
         train = FirstImages(train, data.images)
     held = open_source(data.name, "validation" if data.validation else "heldout", folder, channels, data.validation)
     return train, cast(ImageSource, held)
+
+
+def heldout_images(family: Family[Any, Any], source: ImageSource, limit: int) -> Tensor:
+    """At most so many held-out images as examples (N, C, H, W); a family that needs their classes is given them.
+
+    Raises:
+        WavdiffError: an image that cannot become an example, or too few to show all classes.
+    """
+    chosen: Any = source
+    if family.needs_classes and classes_of(source):
+        chosen = FirstImages(source, min(limit, len(source)))
+        family.heldout_classes = [chosen.class_of(place) for place in range(len(chosen))]
+    return heldout_batch(chosen, **family.config.example_settings, limit=limit)

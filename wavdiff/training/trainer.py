@@ -18,8 +18,6 @@ import torch
 from accelerate.utils import gather_object
 from torch import nn
 
-from wavdiff.data import heldout_batch
-from wavdiff.data.protocols import classes_of
 from wavdiff.models import find_family
 from wavdiff.models.family import Family
 from wavdiff.models.heldout_names import mean_loss
@@ -28,7 +26,7 @@ from wavdiff.system.errors import WavdiffError
 from wavdiff.system.processes import find_processes
 from wavdiff.training.acceleration import open_accelerator, others_alive
 from wavdiff.training.averages import Averages
-from wavdiff.training.batches import Batch, open_data, training_batches
+from wavdiff.training.batches import Batch, heldout_images, open_data, training_batches
 from wavdiff.training.records import Recent, StepOutcome
 from wavdiff.training.reporting import Report, Reporter, contact_sheet
 from wavdiff.training.run_folder import RunFolder
@@ -98,11 +96,7 @@ class Trainer:
         self.learner.prepare(self.state)
 
     def _read_heldout(self) -> None:
-        limit = self.config.data.heldout_limit
-        self.heldout = heldout_batch(self.heldout_source, **self.config.example_settings, limit=limit)
-        if self.family.needs_classes and classes_of(self.heldout_source):
-            source: Any = self.heldout_source
-            self.family.heldout_classes = [source.class_of(place) for place in range(len(self.heldout))]
+        self.heldout = heldout_images(self.family, self.heldout_source, self.config.data.heldout_limit)
 
     def _take_weights(self, base: str | Path | None) -> None:
         """Begin with the weights of other models, where the user asked for that."""

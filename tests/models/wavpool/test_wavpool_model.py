@@ -75,7 +75,8 @@ def test_where_a_side_is_odd_more_weights_are_dead_than_the_pool_leaves() -> Non
     model(images(4, 28)).square().sum().backward()
     details = haar_details(images(4, 28), 4)[1][1]  # 7 pixels became 8
     zeros = [int((details[:, place] == 0).all(dim=0).sum()) for place in range(3)]
-    assert zeros == [4, 4, 7] and model.dead_parameters() == 0
+    assert zeros == [4, 4, 7] and model.dead_parameters() == 0 and model.idle_parameters() == 15 * 21
+    assert [published(28, hidden, pool).idle_parameters() for hidden, pool in ((268, 2), (264, 3))] == [712, 1320]
     micro = model.micro[1]
     assert isinstance(micro, MicroWav)
     found = [int((layer.weight.grad == 0).all(dim=0).sum()) for layer in micro.layers]  # type: ignore[union-attr]

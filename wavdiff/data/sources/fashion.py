@@ -48,6 +48,8 @@ def open_fashion(split: Split, data_dir: Path | None, validation: tuple[str, ...
         apart = np.zeros(len(images), dtype=bool)
         for text in validation:
             apart[_range(text, len(images))] = True
+        if split == "train" and apart.all():
+            raise WavdiffError(f"data.validation: {', '.join(validation)} of fashion-mnist leave no image to train on")
         chosen = apart if split == "validation" else ~apart
         images, labels = images[chosen], None if labels is None else labels[chosen]
     source = ArraySource("fashion-mnist", CREDIT, images)

@@ -57,7 +57,9 @@ def open_folder(
 
 
 class _FolderSource:
-    """Images of a folder."""
+    """Images of a folder, by their sorted paths: those of a class lie together."""
+
+    by_class = True
 
     def __init__(
         self,

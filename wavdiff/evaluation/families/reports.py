@@ -10,18 +10,17 @@ from typing import Any
 import torch
 
 from wavdiff import __version__
-from wavdiff.data import heldout_batch
 from wavdiff.data.protocols import ImageSource, classes_of
 from wavdiff.evaluation.families import classifier, vae
 from wavdiff.evaluation.families.request import FamilyRequest
 from wavdiff.evaluation.report_files import NUMBERS, REPORT, Say, as_json, update_card, write_files
 from wavdiff.images import save_image
 from wavdiff.models.family import Family, load_model
-from wavdiff.models.folders import family_of, find_any_model, training_configuration
+from wavdiff.models.folders import data_section, family_of, find_any_model, training_configuration
 from wavdiff.models.vdvae.family import VdvaeFamily
 from wavdiff.models.wavpool.family import WavpoolFamily
 from wavdiff.system.errors import WavdiffError
-from wavdiff.training.batches import open_data
+from wavdiff.training.batches import heldout_images, open_data
 from wavdiff.training.config import from_mapping
 
 INSPECTED = ("inspection.json", "inspection.md", "blocks.png", "reconstructions.png")
@@ -49,18 +48,17 @@ def open_subject(request: FamilyRequest) -> Subject:
     if own is None:
         raise WavdiffError(f"--model {request.model}: training.yaml is missing there, which says how images are cut")
     name, place = request.data, request.data_dir
-    section = {**own.get("data", {})}
+    section = {**data_section(own)}
     if name is not None and name != section.get("name"):
         section |= {"name": name, "data_dir": None, "validation": ()}
     config = from_mapping({**own, "data": {**section, **({"data_dir": str(place)} if place else {}), "images": None}})
     family = kind(config)
     family.build({})
     source = open_data(config)[1]
-    images = heldout_batch(source, **config.example_settings, limit=request.limit)
-    if family.needs_classes:
-        if not set(classes_of(source)) <= set(config.model.classes) or not classes_of(source):
-            raise WavdiffError(f"data: the classes of {source.name} are not those of the model")
-        family.heldout_classes = [source.class_of(k) for k in range(len(images))]  # type: ignore[attr-defined]
+    found = classes_of(source)
+    if family.needs_classes and not (found and set(found) <= set(config.model.classes)):
+        raise WavdiffError(f"data: the classes of {source.name} are not those of the model")
+    images = heldout_images(family, source, request.limit)
     return Subject(model, family, images, source)
 
 
@@ -81,6 +79,8 @@ def run_family_evaluation(request: FamilyRequest, out: Path, say: Say = lambda t
     if isinstance(subject.family, VdvaeFamily):
         results["bound"], text = vae.evaluate(subject.family, subject.model, subject.images, request, say)
     elif isinstance(subject.family, WavpoolFamily):
+        if request.importance is not None:
+            raise WavdiffError(f"--importance is for hierarchical VAEs, and {request.model} is a classifier")
         results["accuracy"], text = classifier.evaluate(subject.family, subject.model, subject.images)
     else:
         raise WavdiffError(f"--model {request.model}: is a {subject.family.noun}, of which there is no evaluation")

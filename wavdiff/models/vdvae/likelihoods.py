@@ -37,13 +37,9 @@ class Bernoulli(nn.Module):
         """(B, C, r, r) in nats; `images` are 0 or 1."""
         return -functional.binary_cross_entropy_with_logits(parameters, images, reduction="none")
 
-    def mean(self, parameters: Tensor) -> Tensor:
-        """Expected images in [0, 1]."""
-        return parameters.sigmoid()
-
     def draw(self, parameters: Tensor, uniform: Tensor) -> Tensor:
-        """The mean: drawn pixels would be black or white. `uniform` is not used."""
-        return self.mean(parameters)
+        """The expected images in [0, 1]: drawn pixels would be black or white. `uniform` is not used."""
+        return parameters.sigmoid()
 
 
 class Logistics(nn.Module):
@@ -85,11 +81,6 @@ class Logistics(nn.Module):
         at_the_end = torch.where(x > 0.999, -functional.softplus(lower), inner)
         log_bins = torch.where(x < -0.999, upper - functional.softplus(upper), at_the_end)
         return (weights + log_bins.sum(dim=1)).logsumexp(dim=1, keepdim=True)
-
-    def mean(self, parameters: Tensor) -> Tensor:
-        """Expected images in [0, 1], by the means of the components, each limited to the range."""
-        weights, means, _, coefficients = self._split(parameters)
-        return self._images(means, coefficients, weights.exp())
 
     def draw(self, parameters: Tensor, uniform: Tensor) -> Tensor:
         """Images in [0, 1], a component and its values by `uniform` (B, K + C, r, r) in (0, 1)."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from wavdiff.models.vdvae.model import Vdvae
+from wavdiff.models.random_numbers import derive_generator
+from wavdiff.models.vdvae.model import Terms, Vdvae
 
 BATCH = 64
 
@@ -16,8 +18,8 @@ def heldout_numbers(model: Vdvae, images: Tensor, seed: int = 0) -> dict[str, fl
     """The bound on images (N, C, side, side) in [0, 1], one draw of latents each.
 
     Returns:
-        "nats per image" and its standard error, "bits per dimension", "distortion", "rate" (nats per image),
-        "kl/vae@SIDE" by resolution, and "loss/vae@all", the bound in nats per dimension.
+        "nats per image" and its "standard error" (0 for one image), "bits per dimension", "distortion" and "rate" (nats
+        per image), "kl/vae@SIDE" by resolution, and "loss/vae@all", the bound in nats per dimension.
     """
     bounds, distortions, kls = [], [], []
     for terms in _batches(model, images, seed):
@@ -29,7 +31,7 @@ def heldout_numbers(model: Vdvae, images: Tensor, seed: int = 0) -> dict[str, fl
     for place, (_, side, _) in enumerate(model.latent_shapes):
         by_side[side] = by_side.get(side, 0.0) + float(kl[:, place].mean())
     nats = float(bound.mean())
-    error = float(bound.std()) / math.sqrt(len(bound)) if len(bound) > 1 else math.nan
+    error = standard_error(bound)
     return {
         "loss/vae@all": nats / model.counted,
         "nats per image": nats,
@@ -39,6 +41,11 @@ def heldout_numbers(model: Vdvae, images: Tensor, seed: int = 0) -> dict[str, fl
         "rate": float(kl.sum(dim=1).mean()),
         **{f"kl/vae@{side}": value for side, value in by_side.items()},
     }
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean of independent values (N,); 0 for one, of which nothing can be said."""
+    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 @torch.no_grad()
@@ -55,11 +62,11 @@ def importance_bound(model: Vdvae, images: Tensor, samples: int, seed: int = 0) 
 
 
 @torch.no_grad()
-def _batches(model: Vdvae, images: Tensor, seed: int, sample: int = 0):  # type: ignore[no-untyped-def]
+def _batches(model: Vdvae, images: Tensor, seed: int, sample: int = 0) -> Iterator[Terms]:
     """Terms of batches; the latents of image k follow from (seed, k, sample)."""
     device = model.mean.device
     for start in range(0, len(images), BATCH):
         part = images[start : start + BATCH].to(device)
-        # Seeds of images lie far apart, so that samples of one are no images of another.
-        noise = model.draw_noise([seed + (start + place) * 1_000_003 + sample for place in range(len(part))])
-        yield model.terms(part, noise)
+        keys = ((seed, "bound", start + place, sample) for place in range(len(part)))
+        noise = [torch.randn(model.noise_size, generator=derive_generator(*key)) for key in keys]
+        yield model.terms(part, torch.stack(noise).to(device))

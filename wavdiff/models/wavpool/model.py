@@ -130,6 +130,19 @@ class WavPool(nn.Module):
                 dead += (hidden - live) * (rows * columns + 1)
         return dead
 
+    def idle_parameters(self) -> int:
+        """How many of the others read details that are zero in every image, as their row or column stands twice."""
+        sizes = (max(self.hidden), DIRECTIONS, self.config.levels)
+        steps = (1, 1, 1) if self.config.ceil else self.config.pool
+        reached = [size // step * step for size, step in zip(sizes, steps, strict=True)]
+        side, idle = self.config.image_size[0], 0
+        for level in reversed(range(self.config.levels)):
+            odd, side = side % 2 == 1, -(-side // 2)
+            if odd and self.config.reads_zeros and level < reached[2]:
+                units = max(0, min(self.hidden[level], reached[0] - (sizes[0] - self.hidden[level])))
+                idle += units * sum((side, side, 2 * side - 1)[: reached[1]])
+        return idle
+
     def parameter_count(self) -> int:
         """All weights."""
         return sum(parameter.numel() for parameter in self.parameters())
