@@ -4,10 +4,10 @@
     python examples/multiresolution_study.py report [--out FOLDER]
 
 `train` trains `configs/vdvae-fashion16.yaml` with the strings of VARIANTS, one after the other, with `wavdiff train`;
-run again, it continues. `report` prints nats per 14x14 image on the 10,000 official test images of Fashion-MNIST,
-binarised once with fixed seeds: the bound with one draw of the latents (+- its standard error over images), the bound
-with `--samples` draws on the first 1,000 images, both averaged weights; beside two floors, independent Bernoulli pixels
-and a VAE with a single layer of latents, of as many parameters as x1.
+run again, it continues. `report` prints, of runs of at least `--steps`, nats per 14x14 image on the 10,000 official
+test images of Fashion-MNIST, binarised once with fixed seeds: the bound with one draw of the latents (+- its standard
+error over images), the bound with `--samples` draws on the first 1,000 images, both with averaged weights; beside two
+floors, independent Bernoulli pixels and a VAE with a single layer of latents, of as many parameters as x1.
 """
 
 from __future__ import annotations
@@ -82,13 +82,14 @@ def report(options: argparse.Namespace) -> None:
     for name in VARIANTS:
         for seed in options.seeds.split(","):
             place = folder(options.out, name, seed) / "model"
-            if not place.is_dir():
-                continue
+            record = place / "training.json"
+            if not record.is_file() or json.loads(record.read_text())["trained"]["vae"] < options.steps:
+                continue  # not there, or not trained to its end
             model = load_model(place)
             assert isinstance(model, Vdvae)
             numbers = heldout_numbers(model, test)
             numbers["weighted"] = float(importance_bound(model, test[:1000], options.samples).mean())
-            numbers["steps"] = json.loads((place / "training.json").read_text())["trained"]["vae"]
+            numbers["steps"] = json.loads(record.read_text())["trained"]["vae"]
             rows.setdefault(name, []).append(numbers)
             models[name] = model
     print(

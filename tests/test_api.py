@@ -329,3 +329,13 @@ def test_what_is_no_such_number_is_one_line(call: Any, message: str) -> None:
     with pytest.raises(WavdiffError) as caught:
         call(torch.zeros(1, 8, 8), wavdiff.load("photos"))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_vae_that_ships_draws_clothes_from_their_seeds() -> None:
+    model = wavdiff.load("fashion-vdvae")
+    images = wavdiff.sample(model, n=3, seed=5, temperature=0.8)
+    assert images.shape == (3, 1, 32, 32) and float(images[..., :2, :].max()) < 0  # the border is black
+    assert float(images[..., 8:24, 8:24].mean()) > float(images.mean()) + 0.1
+    assert torch.equal(images[1:2], wavdiff.sample(model, n=1, seed=6, temperature=0.8))
+    with pytest.raises(WavdiffError, match="is a hierarchical VAE, no wavelet cascade"):
+        wavdiff.denoise(images, 0.1, model="fashion-vdvae")
