@@ -19,9 +19,7 @@ from wavdiff.models.family import WEIGHTS_FILE, check_can
 from wavdiff.models.folders import family_of, find_any_model, find_model
 from wavdiff.models.run_config import SETTINGS_FILE
 from wavdiff.system.errors import WavdiffError
-from wavdiff.system.messages import shown
-
-MOST_TEMPERATURE = 10
+from wavdiff.system.messages import check_temperature, shown
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,6 @@ class SamplingRequest:
     lowpass_range: tuple[float, float] | Literal["model"] | None = "model"
     precision: str | None = None
     temperature: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.temperature is not None and not 0 < self.temperature <= MOST_TEMPERATURE:
-            raise WavdiffError(
-                f"--temperature must be above 0 and at most {MOST_TEMPERATURE}, got {shown(self.temperature)}"
-            )
 
 
 OF_CASCADES = ("low_seed", "size", "steps", "solver", "stop_scale", "correctors", "ascents", "lowpass_range")
@@ -163,7 +155,8 @@ class PlainDrawer:
         self.request, self.model, self.channels = request, model, model.config.channels
         self.size, self.device = (model.side, model.side), model.mean.device
         self.model_files = folder / WEIGHTS_FILE, folder / SETTINGS_FILE
-        self.temperature = 1.0 if request.temperature is None else request.temperature
+        given = request.temperature
+        self.temperature = 1.0 if given is None else check_temperature(given, "--temperature")
 
     def check(self, show_scales: bool) -> None:
         """Refuse the options of cascades."""

@@ -27,9 +27,16 @@ def heading(request: Request, images: dict[str, Any], cascades: Mapping[str, Wav
     return {
         "request": asdict(request),
         "images": images,
+        **where(),
+        "multiply_adds_per_pixel": {name: round(c.multiply_adds_per_pixel()) for name, c in cascades.items()},
+    }
+
+
+def where() -> dict[str, Any]:
+    """The machine and the versions that numbers come from."""
+    return {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "versions": {"wavdiff": __version__, "torch": torch.__version__},
-        "multiply_adds_per_pixel": {name: round(c.multiply_adds_per_pixel()) for name, c in cascades.items()},
     }
 
 

@@ -49,6 +49,18 @@ def check_sigma(sigma: Any, name: str = "sigma") -> float:
     return sigma
 
 
+def check_temperature(temperature: Any, name: str = "temperature") -> float:
+    """`temperature` if it is a factor of standard deviations.
+
+    Raises:
+        WavdiffError: no number, or out of (0, 10].
+    """
+    temperature = real_number(temperature, name)
+    if not 0 < temperature <= 10:
+        raise WavdiffError(f"{name} must be above 0 and at most 10, got {temperature:g}")
+    return temperature
+
+
 class _Short(reprlib.Repr):
     """`repr`, cut where it is long; an integer of thousands of digits has none at all in Python."""
 

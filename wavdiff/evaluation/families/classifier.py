@@ -16,8 +16,7 @@ BATCH = 500
 
 def evaluate(family: WavpoolFamily, model: WavPool, images: Tensor) -> tuple[dict[str, Any], str]:
     """Accuracy with its standard error, the confusion matrix, live and dead weights; numbers and Markdown."""
-    classes, names = model.classes, family.heldout_classes
-    targets = torch.tensor([classes.index(name) for name in names])
+    classes, targets = model.classes, family.numbers(family.heldout_classes)
     parts = [model.classify(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
     probability = torch.cat(parts)
     chosen = probability.argmax(dim=1)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wavdiff import __version__
 from wavdiff.data.protocols import ImageSource, classes_of
 from wavdiff.evaluation.families import classifier, vae
 from wavdiff.evaluation.families.request import FamilyRequest
-from wavdiff.evaluation.report_files import NUMBERS, REPORT, Say, as_json, update_card, write_files
+from wavdiff.evaluation.report_files import NUMBERS, REPORT, Say, as_json, update_card, where, write_files
 from wavdiff.images import save_image
 from wavdiff.models.family import Family, load_model
 from wavdiff.models.folders import data_section, family_of, find_any_model, training_configuration
@@ -72,8 +70,7 @@ def run_family_evaluation(request: FamilyRequest, out: Path, say: Say = lambda t
     results = {
         "request": asdict(replace(request, data_dir=None)),
         "images": {"source": subject.source.name, "held-out": len(subject.images)},
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "versions": {"wavdiff": __version__, "torch": torch.__version__},
+        **where(),
     }
     head = f"# {request.model} on {len(subject.images)} held-out images of {subject.source.name}\n\n"
     if isinstance(subject.family, VdvaeFamily):

@@ -72,8 +72,7 @@ def inspect(
     family: VdvaeFamily, model: Vdvae, images: Tensor, request: FamilyRequest
 ) -> tuple[dict[str, Any], str, bytes]:
     """Numbers, Markdown and a plot of what the blocks do to the state."""
-    with torch.no_grad():
-        found = block_statistics(model, family.heldout(images), request.seed)
+    found = block_statistics(model, family.heldout(images), request.seed)
     columns = ["resolution", "norm", "± std", "norm / sqrt(entries)", "KL, nats", "|h| / |x|", "|h + Pz| / |x|"]
     columns.append("|x' - x| / |x|")
     texts = [f"# Blocks of {request.model}, on {len(images)} held-out images\n"]

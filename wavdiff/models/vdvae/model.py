@@ -21,7 +21,7 @@ from wavdiff.models.vdvae.blocks import Block, Cell, Latent, convolution, normal
 from wavdiff.models.vdvae.config import VdvaeModel
 from wavdiff.models.vdvae.likelihoods import Bernoulli, Logistics
 from wavdiff.system.errors import WavdiffError
-from wavdiff.system.messages import whole_number
+from wavdiff.system.messages import check_temperature, whole_number
 
 GROUP = 16
 """Images that are drawn at once."""
@@ -218,7 +218,7 @@ class Vdvae(nn.Module):
         Raises:
             WavdiffError: temperature out of (0, 10].
         """
-        temperature = checked_temperature(temperature)
+        temperature = check_temperature(temperature)
 
         def draw(part: Sequence[int], _: Tensor) -> Tensor:
             return self._output(self.decode(self.draw_noise(part), temperature=temperature), part)
@@ -239,7 +239,7 @@ class Vdvae(nn.Module):
         most = len(self.latent_shapes)
         if cells is not None and not 0 <= whole_number(cells, "cells") <= most:
             raise WavdiffError(f"cells must be between 0 and {most}, got {cells}")
-        temperature = checked_temperature(temperature)
+        temperature = check_temperature(temperature)
 
         def draw(part: Sequence[int], images: Tensor) -> Tensor:
             activations = self.encode(images)
@@ -257,13 +257,6 @@ class Vdvae(nn.Module):
         shape = (self.config.components + self.config.channels, self.side, self.side)
         uniform = [torch.rand(shape, generator=derive_generator(seed, "pixels")) for seed in seeds]
         return 2 * self.likelihood.draw(self.head(run.state), torch.stack(uniform).to(run.state)) - 1
-
-
-def checked_temperature(value: float) -> float:
-    """The temperature, or a WavdiffError."""
-    if not 0 < value <= 10:
-        raise WavdiffError(f"temperature must be above 0 and at most 10, got {value}")
-    return float(value)
 
 
 def _in_groups(draw: Callable[[Sequence[int], Tensor], Tensor], seeds: Sequence[int], images: Tensor) -> Tensor:

@@ -59,16 +59,17 @@ class WavpoolFamily(Family[WavpoolConfig, WavPool]):
 
     def losses(self, batch: dict[str, Any], active: list[str]) -> dict[str, Loss]:
         """The cross entropy."""
-        losses = functional.cross_entropy(self.model(batch["image"]), self._numbers(batch["class"]), reduction="none")
+        losses = functional.cross_entropy(self.model(batch["image"]), self.numbers(batch["class"]), reduction="none")
         return {"net": Loss(losses.mean(), losses.detach())}
 
-    def _numbers(self, names: list[str]) -> Tensor:
+    def numbers(self, names: list[str]) -> Tensor:
+        """Places of classes among the outputs, (N,)."""
         place = {name: number for number, name in enumerate(self.config.model.classes)}
         return torch.tensor([place[name] for name in names], device=self.model.last.weight.device)
 
     def evaluate(self, model: WavPool, images: Tensor) -> dict[str, float]:
         """Accuracy and cross entropy on the held-out images."""
-        targets = self._numbers(self.heldout_classes)
+        targets = self.numbers(self.heldout_classes)
         with torch.no_grad():
             logits = model(((images + 1) / 2).to(targets.device))
         right = (logits.argmax(dim=1) == targets).double().mean()

@@ -11,7 +11,7 @@ and levels that no window reaches have weights without effect (`dead_parameters`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +42,22 @@ class MicroWav(nn.Module):
         side: s.
         hidden: units.
         activation: "relu" or "none".
-        repeated: whether the last row and column of what was split stand there twice: their details are not read.
+        repeated: whether the last row and column of what was split stand there twice, so that their details are zero.
+        reads_zeros: whether those are read.
+
+    Attributes:
+        read: rows and columns that are read, of each direction.
+        zeros: how many of these details are always zero.
     """
 
-    def __init__(self, side: int, hidden: int, activation: str = "none", repeated: bool = False) -> None:
+    def __init__(
+        self, side: int, hidden: int, activation: str = "none", repeated: bool = False, reads_zeros: bool = False
+    ) -> None:
         super().__init__()
         less = side - int(repeated)
-        self.read = ((less, side), (side, less), (less, less))
+        lively = ((less, side), (side, less), (less, less))
+        self.read = ((side, side),) * DIRECTIONS if reads_zeros else lively
+        self.zeros = [rows * columns - a * b for (rows, columns), (a, b) in zip(self.read, lively, strict=True)]
         self.layers = nn.ModuleList(nn.Linear(rows * columns, hidden) for rows, columns in self.read)
         self.activation = activation
 
@@ -72,10 +81,10 @@ class WavPool(nn.Module):
         side, sides = config.image_size[0], list[tuple[int, bool]]()
         for _ in range(config.levels):
             odd, side = side % 2 == 1, -(-side // 2)
-            sides.append((side, odd and not config.reads_zeros))
+            sides.append((side, odd))
         self.hidden = config.hidden_sizes
         self.micro = nn.ModuleList(
-            MicroWav(size, hidden, config.activation, repeated)
+            MicroWav(size, hidden, config.activation, repeated, config.reads_zeros)
             for (size, repeated), hidden in zip(reversed(sides), self.hidden, strict=True)
         )
         self.lowpass = nn.Linear(side**2, self.hidden[0]) if config.lowpass else None
@@ -115,33 +124,23 @@ class WavPool(nn.Module):
 
     def dead_parameters(self) -> int:
         """How many weights no image and no target can change, because no window of the pool reaches their unit."""
+        return sum((hidden - live) * (inputs + 1) for hidden, live, inputs, _ in self._layers())
+
+    def idle_parameters(self) -> int:
+        """How many of the others read details that are zero in every image, as their row or column stands twice."""
+        return sum(live * zeros for _, live, _, zeros in self._layers())
+
+    def _layers(self) -> Iterator[tuple[int, int, int, int]]:
+        """Of every dense layer: its units, those that the pool reaches, its inputs, and those that are always zero."""
         sizes = (max(self.hidden), DIRECTIONS, self.config.levels)
-        reached = (
-            sizes
-            if self.config.ceil
-            else tuple(size // step * step for size, step in zip(sizes, self.config.pool, strict=True))
-        )
-        dead = 0
+        steps = (1, 1, 1) if self.config.ceil else self.config.pool
+        reached = [size // step * step for size, step in zip(sizes, steps, strict=True)]
         for level, (micro, hidden) in enumerate(zip(self.micro, self.hidden, strict=True)):
             assert isinstance(micro, MicroWav)
             units = max(0, min(hidden, reached[0] - (sizes[0] - hidden)))  # those before the end of the windows
             for direction, (rows, columns) in enumerate(micro.read):
                 live = units if level < reached[2] and direction < reached[1] else 0
-                dead += (hidden - live) * (rows * columns + 1)
-        return dead
-
-    def idle_parameters(self) -> int:
-        """How many of the others read details that are zero in every image, as their row or column stands twice."""
-        sizes = (max(self.hidden), DIRECTIONS, self.config.levels)
-        steps = (1, 1, 1) if self.config.ceil else self.config.pool
-        reached = [size // step * step for size, step in zip(sizes, steps, strict=True)]
-        side, idle = self.config.image_size[0], 0
-        for level in reversed(range(self.config.levels)):
-            odd, side = side % 2 == 1, -(-side // 2)
-            if odd and self.config.reads_zeros and level < reached[2]:
-                units = max(0, min(self.hidden[level], reached[0] - (sizes[0] - self.hidden[level])))
-                idle += units * sum((side, side, 2 * side - 1)[: reached[1]])
-        return idle
+                yield hidden, live, rows * columns, micro.zeros[direction]
 
     def parameter_count(self) -> int:
         """All weights."""
