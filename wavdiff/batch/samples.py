@@ -62,8 +62,8 @@ def write_samples(
     with termination_as_exit(), computing_in(request.precision):
         processes = join_processes()
         drawer = find_drawer(request, processes.device)
-        chosen_precision(processes.device)
         drawer.check(show_scales)
+        chosen_precision(processes.device)
         _check(request, drawer)
         plan = processes.from_main(lambda: begin(request, drawer, out, show_scales, overwrite))
         if not plan.complete:
