@@ -1,11 +1,13 @@
 """How fast pictures are denoised, where the time goes, how it grows, and what memory it takes.
 
     python benchmarks/restoration_speed.py --megapixels 1,10,100 --out runs/restoration_speed.json
+    python benchmarks/restoration_speed.py --megapixels 1 --convolutions direct,winograd
 
 For every size: seconds per megapixel of `denoise_tiled` in memory and, where asked for, of the whole command on a
 PNG file with its peak resident memory; the rate of the networks beside that of a bare stack of the same convolutions on
-tiles of the same shape, in the same run; the part of the time that is not network. The picture is a mosaic of
-scikit-image's photographs with noise of 25/255, so that files do not compress away.
+tiles of the same shape, in the same run; the part of the time that is not network. Several kinds of convolutions (see
+WAVDIFF_CONVOLUTION) take turns. The picture is a mosaic of scikit-image's photographs with noise of 25/255, so that
+files do not compress away.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from wavdiff.images.rectangle import Rectangle
 from wavdiff.models.cascade.networks import FoldedNetwork
 from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.restoration.tiled import TiledCanvas, denoise_tiled
+from wavdiff.system.allocator import keep_freed_memory
+from wavdiff.system.devices import CONVOLUTION
 
 SIGMA = 25 / 255
 
@@ -63,7 +67,7 @@ class NetworkClock:
             start = time.perf_counter()
             result = clock.forward(network, x, levels)
             clock.seconds += time.perf_counter() - start
-            key = (network.layers[1][0].shape[0], *x.shape)
+            key = (network.direct.layers[1][0].shape[0], *x.shape)
             clock.shapes[key] += 1
             clock.stacks[key] = network
             return result
@@ -78,7 +82,7 @@ class NetworkClock:
         """Operations (two per multiply-add) of all calls."""
         total = 0.0
         for key, calls in self.shapes.items():
-            weights = sum(weight.numel() for weight, *_ in self.stacks[key].layers)
+            weights = sum(weight.numel() for weight, *_ in self.stacks[key].direct.layers)
             total += 2.0 * weights * key[1] * key[-2] * key[-1] * calls
         return total
 
@@ -88,9 +92,9 @@ def bare_rate(clock: NetworkClock) -> float:
     """FLOP/s of plain stacks of the same convolutions, nothing between them, weighted as in the walk."""
     seconds = operations = 0.0
     for key, calls in clock.shapes.items():
-        layers = clock.stacks[key].layers
+        layers = clock.stacks[key].direct.layers
         stack = nn.Sequential(
-            *(nn.Conv2d(w.shape[1], w.shape[0], w.shape[2], padding=padding, dtype=w.dtype) for w, _, padding in layers)
+            *(nn.Conv2d(*w.shape[1::-1], w.shape[2], padding=w.shape[2] // 2, dtype=w.dtype) for w, _ in layers)
         ).to(memory_format=torch.channels_last)
         x = torch.randn(*key[1:]).to(layers[0][0].dtype).contiguous(memory_format=torch.channels_last)
         stack(x)
@@ -107,7 +111,8 @@ def _seconds(call) -> float:  # type: ignore[no-untyped-def]
     return time.perf_counter() - start
 
 
-def walk(model: str, megapixels: float, repeats: int) -> dict[str, float]:
+def walk(model: str, megapixels: float, repeats: int, convolutions: list[str]) -> dict[str, dict[str, float]]:
+    """What is measured in memory, of every kind of convolution."""
     cascade = load_cascade(model)
     pixels = torch.from_numpy(noisy_mosaic(megapixels)).permute(2, 0, 1)
     result = torch.empty_like(pixels)
@@ -120,22 +125,26 @@ def walk(model: str, megapixels: float, repeats: int) -> dict[str, float]:
 
     size = (pixels.shape[1], pixels.shape[2])
     levels = [2 * SIGMA] * (cascade.levels + 1)
-    best: dict[str, float] = {}
+    best: dict[str, dict[str, float]] = {}
     for _ in range(repeats):
-        with NetworkClock() as clock:
-            start = time.perf_counter()
-            denoise_tiled(TiledCanvas(cascade, 3), read, size, levels, write)
-            seconds = time.perf_counter() - start
-        if not best or seconds < best["seconds"]:
-            best = {
-                "megapixels": size[0] * size[1] / 1e6,
-                "seconds": seconds,
-                "seconds_per_megapixel": seconds / (size[0] * size[1] / 1e6),
-                "network_gflops": clock.flops() / clock.seconds / 1e9,
-                "outside_networks": 1 - clock.seconds / seconds,
-            }
-    best["bare_gflops"] = bare_rate(clock) / 1e9
-    best["network_of_bare"] = best["network_gflops"] / best["bare_gflops"]
+        for convolution in convolutions:
+            os.environ[CONVOLUTION] = convolution
+            with NetworkClock() as clock:
+                start = time.perf_counter()
+                denoise_tiled(TiledCanvas(cascade, 3), read, size, levels, write)
+                seconds = time.perf_counter() - start
+            if convolution not in best or seconds < best[convolution]["seconds"]:
+                best[convolution] = {
+                    "megapixels": size[0] * size[1] / 1e6,
+                    "seconds": seconds,
+                    "seconds_per_megapixel": seconds / (size[0] * size[1] / 1e6),
+                    "network_gflops": clock.flops() / clock.seconds / 1e9,
+                    "network_seconds": clock.seconds,
+                    "outside_networks": 1 - clock.seconds / seconds,
+                }
+    bare = bare_rate(clock) / 1e9
+    for row in best.values():
+        row |= {"bare_gflops": bare, "network_of_bare": row["network_gflops"] / bare}
     return best
 
 
@@ -173,16 +182,20 @@ def main() -> None:
     parser.add_argument("--files", action="store_true", help="the whole command on a PNG file as well")
     parser.add_argument("--repeats", type=int, default=3, help="of sizes up to 10 megapixels; the fastest counts")
     parser.add_argument("--out", type=Path, help="a JSON file")
+    parser.add_argument("--convolutions", default="auto", help="kinds, such as direct,winograd")
     arguments = parser.parse_args()
-    rows = []
+    keep_freed_memory()  # as the command does
+    rows: list[dict[str, object]] = []
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     for megapixels in (float(part) for part in arguments.megapixels.split(",")):
-        row = walk(arguments.model, megapixels, arguments.repeats if megapixels <= 10 else 1)
-        if arguments.files:
-            with tempfile.TemporaryDirectory() as folder:
-                row.update(command(arguments.model, megapixels, Path(folder)))
-        rows.append(row)
-        print("  ".join(f"{name} {value:.3g}" for name, value in row.items()), flush=True)
+        repeats = arguments.repeats if megapixels <= 10 else 1
+        for convolution, row in walk(arguments.model, megapixels, repeats, arguments.convolutions.split(",")).items():
+            if arguments.files:
+                os.environ[CONVOLUTION] = convolution
+                with tempfile.TemporaryDirectory() as folder:
+                    row.update(command(arguments.model, megapixels, Path(folder)))
+            rows.append({"convolution": convolution, **row})
+            print(convolution, "  ".join(f"{name} {value:.3g}" for name, value in row.items()), flush=True)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         machine = {"threads": torch.get_num_threads(), "torch": torch.__version__, "cores": os.cpu_count()}

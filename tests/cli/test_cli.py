@@ -69,6 +69,32 @@ for arguments in (["--help"], *([name, "--help"] for name in sys.argv[1:]), ["--
     assert "--low-seed" in said and "--add-noise" in said
 
 
+def test_pictures_and_draws_need_no_compiler(tiny_model: Path, tmp_path: Path) -> None:
+    """torch's compiler and scipy.stats take seconds to import; what compiles or needs them imports them then."""
+    Image.fromarray(scene(20, 24, 0)).save(tmp_path / "a.png")
+    code = """
+import sys
+from wavdiff.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end
+print(sorted({"torch._dynamo", "sympy", "scipy.stats", "diffusers.hooks"} & set(sys.modules)))
+if "denoise" in sys.argv:
+    import torch
+    import diffusers.utils.torch_utils
+    print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)).item(), "torch._dynamo" in sys.modules)
+"""
+    for command in (
+        ["denoise", tmp_path / "a.png", "--sigma", "0.1", "--samples", "2"],
+        ["upscale", tmp_path / "a.png"],
+        ["sample", "--n", "1", "--out", tmp_path / "draws"],
+    ):
+        lines = run_python(code, *command, "--model", tiny_model).splitlines()
+        assert "[]" in lines
+        assert lines[-1] == ("2.0 True" if command[0] == "denoise" else "[]")
+
+
 def test_the_program_is_installed_and_a_mistake_is_one_line_without_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "wavdiff.cli", "denoise", "none.png", "--sigma", "15"],

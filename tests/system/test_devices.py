@@ -10,11 +10,17 @@ import torch
 from conftest import Outcome, run_python
 
 from wavdiff.system import devices
-from wavdiff.system.devices import computing_in, has_fast_bfloat16
+from wavdiff.system.devices import computing_in, has_fast_bfloat16, takes_winograd
 from wavdiff.system.errors import WavdiffError
 
 CPU = torch.device("cpu")
-VARIABLES = ("WAVDIFF_PRECISION", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+VARIABLES = (
+    "WAVDIFF_PRECISION",
+    "WAVDIFF_CONVOLUTION",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "ATEN_CPU_CAPABILITY",
+)
 IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
@@ -117,6 +123,35 @@ def test_what_cannot_be_computed_is_refused(processor: Callable[..., None], monk
         has_fast_bfloat16(CPU)
 
 
+@pytest.mark.parametrize(
+    ("variable", "capability", "nnpack", "device", "taken"),
+    [
+        (None, "AVX2", True, "cpu", True),
+        ("", "AVX2", True, "cpu", True),
+        ("auto", "AVX512", True, "cpu", False),  # oneDNN's direct convolutions are as fast there
+        ("auto", "AVX2", False, "cpu", False),
+        ("auto", "AVX2", True, "meta", False),
+        ("direct", "AVX2", True, "cpu", False),
+        ("winograd", "AVX512", True, "cpu", True),
+        ("winograd", "AVX2", False, "cpu", "WAVDIFF_CONVOLUTION must be auto or direct where torch has no NNPACK"),
+        ("winograd", "AVX2", True, "meta", "WAVDIFF_CONVOLUTION must be auto or direct where torch has no NNPACK"),
+        ("fft", "AVX2", True, "cpu", "WAVDIFF_CONVOLUTION must be one of auto, direct, winograd, got 'fft'"),
+    ],
+)
+def test_where_winograd_is_taken(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None, capability: str, nnpack: bool, device: str, taken: bool | str
+) -> None:
+    monkeypatch.setattr(devices, "_cpu_capability", lambda: capability)
+    monkeypatch.setattr(devices, "_has_winograd", lambda: nnpack)
+    if variable is not None:
+        monkeypatch.setenv("WAVDIFF_CONVOLUTION", variable)
+    if isinstance(taken, bool):
+        assert takes_winograd(torch.device(device)) is taken
+    else:
+        with pytest.raises(WavdiffError, match=taken):
+            takes_winograd(torch.device(device))
+
+
 def test_an_option_holds_for_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     for before in (None, "bf16"):
         if before:
@@ -132,7 +167,11 @@ def test_an_option_holds_for_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_command_asks_before_it_writes(
-    cli: Callable[..., Outcome], tiny_model: Path, tmp_path: Path, processor: Callable[..., None]
+    cli: Callable[..., Outcome],
+    tiny_model: Path,
+    tmp_path: Path,
+    processor: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     processor("x86_64", onednn=False)
     (tmp_path / "a.png").touch()
@@ -141,4 +180,8 @@ def test_a_command_asks_before_it_writes(
             refused = cli(*command, "--model", tiny_model, "--precision", precision)
             assert refused.code == 1 and refused.err.count("\n") == 1 and not refused.out
             assert rule in refused.err and f"got '{precision}'" in refused.err and "a.png" not in refused.err
+        monkeypatch.setenv("WAVDIFF_CONVOLUTION", "fft")
+        refused = cli(*command, "--model", tiny_model)
+        assert refused.code == 1 and "WAVDIFF_CONVOLUTION must be one of" in refused.err and not refused.out
+        monkeypatch.delenv("WAVDIFF_CONVOLUTION")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

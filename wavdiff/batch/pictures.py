@@ -14,7 +14,7 @@ from wavdiff.batch.jobs import Job, OutputNaming, check_jobs, leave_out_finished
 from wavdiff.batch.report import BatchReport, batch_report, write_line
 from wavdiff.batch.run import TileProgress, run_jobs
 from wavdiff.batch.sources import Found, Problem, Source, find_sources, names_many
-from wavdiff.system.devices import chosen_precision, computing_in
+from wavdiff.system.devices import check_choices, computing_in
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.processes import Processes, join_processes
 
@@ -199,7 +199,7 @@ class PictureBatch:
         from wavdiff.models.cascade.saved import load_cascade
         from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL
 
-        chosen_precision(processes.device)
+        check_choices(processes.device)
         cascade = load_cascade(self.options.model or DEFAULT_RESTORATION_MODEL, processes.device)
         if self.request.verb == "upscale":
             cascade.scales_of(2)

@@ -16,7 +16,7 @@ from wavdiff.batch.drawers import Drawer, SamplingRequest, find_drawer
 from wavdiff.batch.report import sampling_progress
 from wavdiff.batch.sample_record import SHEET, WALK, Plan, begin, image_name, write_record
 from wavdiff.images import image_grid, load_image, save_image
-from wavdiff.system.devices import chosen_precision, computing_in
+from wavdiff.system.devices import check_choices, computing_in
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.processes import Processes, join_processes, termination_as_exit
 
@@ -63,7 +63,7 @@ def write_samples(
         processes = join_processes()
         drawer = find_drawer(request, processes.device)
         drawer.check(show_scales)
-        chosen_precision(processes.device)
+        check_choices(processes.device)
         _check(request, drawer)
         plan = processes.from_main(lambda: begin(request, drawer, out, show_scales, overwrite))
         if not plan.complete:

@@ -141,6 +141,9 @@ class PictureOptions:
         where = (self.inputs, self.out, self.suffix, self.ext, self.overwrite, self.skip_existing, self.dry_run)
         options = FileOptions(*where, self.model, self.precision)
         found, naming = find_files(options, default_suffix)
+        from wavdiff.system.allocator import keep_freed_memory
+
+        keep_freed_memory()  # before torch starts threads
         from wavdiff.images import read_pages
         from wavdiff.restoration import RestorationRequest
 

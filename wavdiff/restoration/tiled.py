@@ -27,7 +27,7 @@ from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.models.random_numbers import position_noise
 from wavdiff.restoration.frame import FramedPicture, block_means
-from wavdiff.system.devices import has_fast_bfloat16
+from wavdiff.system.devices import has_fast_bfloat16, takes_winograd
 from wavdiff.system.errors import WavdiffError
 
 FRAME = 16
@@ -36,6 +36,10 @@ SMALL_FRAME = 8
 """Pixels of mirror image around a small picture that is enlarged."""
 LARGEST_TILE = 512 * 512
 """Pixels of a tile, on the grid of its scale, however much memory there is."""
+HIDDEN_STATES = 3
+"""Arrays as large as a network's hidden state that it needs at once."""
+HIDDEN_STATES_WINOGRAD = 8
+"""The same where Winograd's algorithm transforms input and output of a layer, to 64 / 36 of their size each."""
 Progress = Callable[[int, int], None]
 """progress(tiles done, tiles in all)."""
 
@@ -74,7 +78,7 @@ class TiledCanvas:
             raise WavdiffError(f"a picture has 1 (gray) or 3 (RGB) channels, got {channels}")
         for name in cascade.scale_names[1:]:
             check_local(cascade, name)
-        self.device = cascade.device  # diffusers looks it up slowly: for all modules
+        self.device = cascade.device
         if precision is None:
             fast = cascade.autocast and has_fast_bfloat16(self.device)
             precision = torch.bfloat16 if fast else torch.float32
@@ -154,7 +158,9 @@ class TiledCanvas:
         if self.tile_pixels is not None:
             return self.tile_pixels
         width = int(denoiser.network.config["width"])
-        bytes_per_pixel = self.images * (3 * width * self.precision.itemsize + 400)
+        winograd = self.precision == torch.float32 and takes_winograd(self.device)
+        states = HIDDEN_STATES_WINOGRAD if winograd else HIDDEN_STATES
+        bytes_per_pixel = self.images * (states * width * self.precision.itemsize + 400)
         return max(64 * 64, min(LARGEST_TILE, self.memory_bytes // 2 // bytes_per_pixel))
 
 

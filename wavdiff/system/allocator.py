@@ -1,8 +1,9 @@
-"""Memory that training frees stays in the process.
+"""Memory that is freed stays in the process.
 
-A training step allocates and frees the same large arrays again and again. glibc gives each back to the system and asks
-for it anew, and the system clears every page again; on a CPU that costs a good part of a step (`benchmarks/training.py`
-measures it). With one heap that is never trimmed the pages are used again as they are.
+A training step, or a network on tile after tile, allocates and frees the same large arrays again and again. glibc gives
+each back to the system and asks for it anew, and the system clears every page again; on a CPU that costs a good part of
+the time (`benchmarks/training.py` measures it). With one heap that is never trimmed the pages are used again as they
+are.
 """
 
 from __future__ import annotations

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 PRECISION = "WAVDIFF_PRECISION"
 PRECISIONS = ("auto", "float32", "bf16")
+CONVOLUTION = "WAVDIFF_CONVOLUTION"
+CONVOLUTIONS = ("auto", "direct", "winograd")
 
 # Values of oneDNN's variables under which it may not use bfloat16 instructions. It passes over values unknown to it.
 _ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _ISA_WITHOUT_BFLOAT16 = ("sse41", "avx", "avx2", "avx2_vnni", "avx512_core", "avx512_core_vnni")
 
 
-def chosen_precision(device: torch.device) -> str:
-    """What WAVDIFF_PRECISION says: "auto", "float32" or "bf16"; a command asks before it writes anything.
+def _chosen_precision(device: torch.device) -> str:
+    """What WAVDIFF_PRECISION says: "auto", "float32" or "bf16".
 
     Raises:
         WavdiffError: another value, or bfloat16 where it cannot be computed.
@@ -41,9 +43,9 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether networks compute in bfloat16 on `device`: where it is faster than float32, or as WAVDIFF_PRECISION says.
 
     Raises:
-        WavdiffError: see `chosen_precision`.
+        WavdiffError: another value, or bfloat16 where it cannot be computed.
     """
-    chosen = chosen_precision(device)
+    chosen = _chosen_precision(device)
     if chosen != "auto":
         return chosen == "bf16"
     if device.type == "cuda":
@@ -73,9 +75,49 @@ def computing_in(precision: str | None) -> Iterator[None]:
             os.environ[PRECISION] = before
 
 
-def _checked(text: str, name: str) -> str:
-    if text not in PRECISIONS:
-        raise WavdiffError(f"{name} must be one of {', '.join(PRECISIONS)}, got {shown(text)}")
+def check_choices(device: torch.device) -> None:
+    """Check WAVDIFF_PRECISION and WAVDIFF_CONVOLUTION; a command asks before it writes anything.
+
+    Raises:
+        WavdiffError: see `has_fast_bfloat16` and `takes_winograd`.
+    """
+    _chosen_precision(device)
+    takes_winograd(device)
+
+
+def takes_winograd(device: torch.device) -> bool:
+    """Whether wide float32 convolutions are computed by Winograd's algorithm (NNPACK's, in torch) on `device`: where it
+    is faster than oneDNN's direct one, on CPUs with AVX2 at most, or as WAVDIFF_CONVOLUTION says.
+
+    Raises:
+        WavdiffError: another value, or Winograd where this build of torch or the CPU has none.
+    """
+    chosen = _checked(os.environ.get(CONVOLUTION) or "auto", CONVOLUTION, CONVOLUTIONS)
+    if chosen == "direct" or (chosen == "auto" and device.type != "cpu"):
+        return False
+    if chosen == "auto":
+        return _has_winograd() and _cpu_capability() == "AVX2"
+    if device.type != "cpu" or not _has_winograd():
+        raise WavdiffError(f"{CONVOLUTION} must be auto or direct where torch has no NNPACK, got 'winograd'")
+    return True
+
+
+def _has_winograd() -> bool:
+    import torch
+
+    return bool(torch._nnpack_available())
+
+
+def _cpu_capability() -> str:
+    """Of the kernels that torch chose: "AVX2", "AVX512", "DEFAULT" ..."""
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability()
+
+
+def _checked(text: str, name: str, known: tuple[str, ...] = PRECISIONS) -> str:
+    if text not in known:
+        raise WavdiffError(f"{name} must be one of {', '.join(known)}, got {shown(text)}")
     return text
 
 
@@ -99,4 +141,4 @@ def _cpu_has_fast_bfloat16() -> bool:
     if limits and limits[0] in _ISA_WITHOUT_BFLOAT16:
         return False
     has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return has_instructions and torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX", "AVX2")
+    return has_instructions and _cpu_capability() not in ("DEFAULT", "NO AVX", "AVX2")

@@ -5,15 +5,16 @@ from blind_models import needs_bfloat16
 from wavdiff.models.cascade.denoisers import EDMDenoiser
 from wavdiff.models.cascade.denoising import Coarse
 from wavdiff.models.cascade.networks import FoldedNetwork, LocalNetwork
+from wavdiff.models.cascade.networks.convolutions import Convolutions
 
 pytestmark = pytest.mark.isa
 
 
-def network(**settings) -> LocalNetwork:
+def network(width: int = 16, **settings) -> LocalNetwork:
     torch.manual_seed(0)
-    made = LocalNetwork(15, 12, width=16, depth=6, receptive_field=9, levels=2, **settings)
+    made = LocalNetwork(15, 12, width=width, depth=6, receptive_field=9, levels=2, **settings)
     for parameter in made.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+        torch.nn.init.normal_(parameter, std=0.8 / width**0.5)
     return made.to(memory_format=torch.channels_last).eval()
 
 
@@ -61,8 +62,45 @@ def test_fused_and_plain_operators_agree():
     with torch.inference_mode():
         made = FoldedNetwork(whole, torch.tensor([1.0, 0.0]), dtype=torch.float32)
         first = made(x, x)
-        made.fused = False
+        made.direct = Convolutions(made.direct.layers, torch.float32)
         assert torch.allclose(made(x, x), first, atol=1e-5 * float(first.abs().max()))
+
+
+@pytest.fixture
+def winograd(monkeypatch):
+    """Two chains of one network, computed directly and by Winograd's algorithm."""
+    if not torch._nnpack_available():
+        pytest.skip("torch has no NNPACK for this processor")
+    whole = network(**PLAIN, width=64)
+    made = []
+    for convolution in ("direct", "winograd"):
+        monkeypatch.setenv("WAVDIFF_CONVOLUTION", convolution)
+        made.append(FoldedNetwork(whole, torch.tensor([1.0, 0.3]), dtype=torch.float32))
+    assert made[0].winograd is None and made[1].winograd is not None
+    return made
+
+
+@pytest.mark.parametrize("size", [(40, 40), (41, 67), (96, 50)])
+def test_winograd_agrees_with_direct_convolutions(winograd, size):
+    x = torch.randn(1, 15, *size)
+    with torch.inference_mode():
+        direct, result = (each(x) for each in winograd)
+    assert not torch.equal(direct, result)
+    assert torch.allclose(direct, result, rtol=0, atol=1e-4 * float(direct.square().mean().sqrt()))
+
+
+def test_winograd_does_not_depend_on_the_batch(winograd):
+    x = torch.randn(3, 15, 48, 44)
+    with torch.inference_mode():
+        together = winograd[1](x)
+        assert all(torch.equal(together[k : k + 1], winograd[1](x[k : k + 1])) for k in range(3))
+
+
+def test_small_images_are_computed_directly(winograd):
+    """Its tiles of 8x8 would be computed for nothing."""
+    x = torch.randn(2, 15, 16, 20)
+    with torch.inference_mode():
+        assert torch.equal(winograd[0](x), winograd[1](x))
 
 
 @needs_bfloat16

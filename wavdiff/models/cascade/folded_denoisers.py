@@ -50,7 +50,7 @@ class FoldedDenoiser:
             (batch, sum(given[name].shape[1] for name in self.inputs), height, width),
             dtype=self.network.dtype,
             device=noisy.device,
-            memory_format=torch.channels_last,
+            memory_format=self.network.memory_format(height, width),
         )
         place = 0
         for name in self.inputs:

@@ -89,6 +89,11 @@ class WaveletCascade(CascadeVerbs, ModelMixin, ConfigMixin):
         self.autocast = True
 
     @property
+    def device(self) -> torch.device:
+        """Where the cascade is; diffusers' own search looks at all modules, and imports a compiler for it."""
+        return next(self.parameters()).device
+
+    @property
     def channels(self) -> int:
         """Channels of the images: 1 or 3."""
         return int(self.config["channels"])

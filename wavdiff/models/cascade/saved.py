@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import nn
 
 from wavdiff.models.cascade.config import MOST_LEVELS, MOST_PARAMETERS, model_from_mapping
 from wavdiff.models.cascade.model import WaveletCascade
@@ -47,39 +49,32 @@ def load_cascade(model: str | Path = "faces", device: str | torch.device = "cpu"
         raise WavdiffError(f"--model {model}: {weights.name} is missing in {path}")
     try:
         settings = parse_json(read_text(path / "config.json"))
-        check_settings(settings)
+        given = check_settings(settings)
     except WavdiffError as error:
         raise WavdiffError(f"--model {model}: {path / 'config.json'} {error}") from error
-    place = weights
     try:
         _check_weights(weights)
-        place = path
-        cascade, report = WaveletCascade.from_pretrained(
-            path,
-            use_safetensors=True,
-            torch_dtype=torch.float32,
-            local_files_only=True,
-            low_cpu_mem_usage=False,
-            output_loading_info=True,
-        )
+        state = load_file(weights)
     except WavdiffError as error:
         raise WavdiffError(f"--model {model}: {weights} {error}") from error
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise WavdiffError(f"--model {model}: damaged model in {place} ({reason})") from error
-    wrong = [*report["missing_keys"], *report["unexpected_keys"], *(str(k) for k in report["mismatched_keys"])]
+        raise WavdiffError(f"--model {model}: damaged model in {weights} ({reason})") from error
+    cascade = WaveletCascade(**given)
+    shapes, stored = ({name: tuple(x.shape) for name, x in each.items()} for each in (cascade.state_dict(), state))
+    wrong = [f"size mismatch for {name}" for name, size in shapes.items() if stored.get(name, size) != size]
+    wrong += sorted(shapes.keys() ^ stored.keys())
     if wrong:
         raise WavdiffError(f"--model {model}: weights do not fit the configuration in {path}: {wrong[0]}")
-    for name, tensor in cascade.state_dict().items():
+    for name, tensor in state.items():
         if not bool(tensor.isfinite().all()):
             raise WavdiffError(f"--model {model}: weights in {weights} are not finite")
         if name.endswith(".running_sd") and not bool((tensor > 0).all()):
             raise WavdiffError(f"--model {model}: {name} in {weights} must be positive, got {float(tensor.min()):g}")
-    for tensor in (*cascade.parameters(), *cascade.buffers()):
-        # Out of the mapped file into memory of torch's own alignment: libraries may round by it (MKL does on AMD).
-        tensor.data = tensor.data.clone()
-    result: WaveletCascade = cascade.to(device=device, memory_format=torch.channels_last).eval()
-    return result
+    cascade.load_state_dict(state)
+    place: Any = {"device": device, "memory_format": torch.channels_last}
+    result: WaveletCascade = nn.Module.to(cascade, **place)  # diffusers' own asks about hooks, and imports a compiler
+    return result.eval()
 
 
 def _check_weights(path: Path) -> None:
@@ -125,8 +120,8 @@ def save_model(cascade: WaveletCascade, folder: Path, card: str, configuration: 
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def check_settings(settings: Any) -> None:
-    """Check what `cascade/config.json` says before any network is made: types, ranges, and how large it would be."""
+def check_settings(settings: Any) -> dict[str, Any]:
+    """The settings in a `cascade/config.json`, checked before any network is made: types, ranges, how large it is."""
     if not isinstance(settings, dict):
         raise WavdiffError("does not hold the settings of a cascade")
     known = inspect.signature(WaveletCascade.__init__).parameters
@@ -161,6 +156,7 @@ def check_settings(settings: Any) -> None:
         check_wavelet(given["wavelet"])
     except WavdiffError as error:
         raise WavdiffError(str(error).removeprefix("configuration: ")) from error
+    return given
 
 
 def _complete(network: Any) -> dict[str, Any]:

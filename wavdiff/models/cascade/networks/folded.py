@@ -5,8 +5,7 @@ per channel, and both fold into the convolution before it:
 
     (1 + a) (w * x + b) + s  =  ((1 + a) w) * x + ((1 + a) b + s).
 
-What is left of a network whose blocks are not preactivated is convolution, ReLU, convolution, sum: oneDNN computes ReLU
-and sum while it writes the convolution's result, so that the whole network runs at the speed of its convolutions.
+What is left of a network whose blocks are not preactivated is convolution, ReLU, convolution, sum (`convolutions`).
 
 A gray picture given to an RGB network as three equal channels, and averaged over the three of the answer, folds too:
 the first layer's weights are summed over the equal channels, the last layer's are averaged. The result is gray
@@ -15,18 +14,17 @@ exactly, and costs less than a colour picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-
-def _has_fused_operators() -> bool:
-    """Whether this build of torch has oneDNN's convolutions with fused ReLU and sum (those that its compiler emits)."""
-    names = ("_reorder_convolution_weight", "_convolution_pointwise", "_convolution_pointwise_")
-    return bool(torch.backends.mkldnn.is_available()) and all(hasattr(torch.ops.mkldnn, name) for name in names)
+from wavdiff.models.cascade.networks.convolutions import (
+    LEAST_PIXELS,
+    Convolutions,
+    FusedConvolutions,
+    WinogradConvolutions,
+)
 
 
 class FoldedNetwork(nn.Module):
@@ -54,8 +52,6 @@ class FoldedNetwork(nn.Module):
         parameter = next(network.parameters())
         self.dtype, self.gray, self.scales = dtype, gray, (input_scale, output_scale)
         self.levels = levels.to(parameter.device)[None]
-        self.fused = parameter.device.type == "cpu" and _has_fused_operators()
-        self.packed: list[Any] | None = None
         with torch.no_grad():
             chain = network.bare(self.levels)
             self.whole: nn.Module | None = network if chain is None else None
@@ -73,26 +69,34 @@ class FoldedNetwork(nn.Module):
                 first = first.unflatten(1, (-1, 3)).sum(dim=2)
                 last, last_bias = last.unflatten(0, (-1, 3)).mean(dim=1), last_bias.unflatten(0, (-1, 3)).mean(dim=1)
             layers[0], layers[-1] = (first, first_bias), (last, last_bias)
-            self.layers = [
-                (weight.to(dtype).contiguous(memory_format=torch.channels_last), bias.to(dtype), weight.shape[-1] // 2)
-                for weight, bias in layers
-            ]
+            fused = parameter.device.type == "cpu" and FusedConvolutions.available()
+            self.direct = (FusedConvolutions if fused else Convolutions)(layers, dtype)
+            self.winograd = None
+            if WinogradConvolutions.worthwhile(layers, dtype, parameter.device):
+                self.winograd = WinogradConvolutions(layers, dtype)
+
+    def convolutions(self, height: int, width: int) -> Convolutions:
+        """How images of a size are computed."""
+        return self.winograd if self.winograd is not None and height * width >= LEAST_PIXELS else self.direct
+
+    def memory_format(self, height: int, width: int) -> torch.memory_format:
+        """That in which inputs of a size need not be copied."""
+        return torch.channels_last if self.whole is not None else self.convolutions(height, width).memory_format
 
     def forward(self, x: Tensor, levels: Tensor | None = None) -> Tensor:
         """Raw output (B, out, H, W) float32 for x (B, in, H, W)."""
         if self.whole is not None:
             return self._call_whole(self.whole, x)
-        hidden = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        convolve = self._fused_convolution(hidden) if self.fused else self._plain_convolution
-        last = len(self.layers) - 1
-        hidden = convolve(hidden, 0, "none")
+        convolve = self.convolutions(*x.shape[-2:])
+        last = len(convolve.layers) - 1
+        hidden = convolve(0, x.to(self.dtype).contiguous(memory_format=convolve.memory_format))
         if self.residual:
             for index in range(1, last, 2):
-                hidden = convolve(convolve(hidden, index, "relu"), index + 1, "add", hidden)
+                hidden = convolve(index + 1, convolve(index, hidden, relu=True), total=hidden)
         else:
             for index in range(1, last):
-                hidden = convolve(hidden, index, "relu")
-        return convolve(hidden, last, "none").to(torch.float32, memory_format=torch.contiguous_format)
+                hidden = convolve(index, hidden, relu=True)
+        return convolve(last, hidden).to(torch.float32, memory_format=torch.contiguous_format)
 
     def _call_whole(self, network: nn.Module, x: Tensor) -> Tensor:
         levels = self.levels.expand(x.shape[0], -1)
@@ -105,34 +109,3 @@ class FoldedNetwork(nn.Module):
         if after is not None:
             output = output * after
         return output.unflatten(1, (-1, 3)).mean(dim=2) if self.gray else output
-
-    def _plain_convolution(self, x: Tensor, index: int, end: str, total: Tensor | None = None) -> Tensor:
-        """Convolution `index`, then ReLU ("relu") or a sum with `total` ("add")."""
-        weight, bias, padding = self.layers[index]
-        result = functional.conv2d(x, weight, bias, padding=padding)
-        if total is not None:
-            return total + result
-        return functional.relu_(result) if end == "relu" else result
-
-    def _fused_convolution(self, like: Tensor) -> Callable[..., Tensor]:
-        """As `_plain_convolution`, in one pass of oneDNN; `total` is written over."""
-        operators = torch.ops.mkldnn
-        if self.packed is None:  # oneDNN's own layout, once for all tiles
-            self.packed = [
-                operators._reorder_convolution_weight(
-                    weight, [padding] * 2, [1, 1], [1, 1], 1, [like.shape[0], weight.shape[1], *like.shape[-2:]]
-                )
-                for weight, _, padding in self.layers
-            ]
-        packed = self.packed
-
-        def convolve(x: Tensor, index: int, end: str, total: Tensor | None = None) -> Tensor:
-            _, bias, padding = self.layers[index]
-            around = (packed[index], bias, [padding] * 2, [1, 1], [1, 1], 1)
-            if total is None:
-                result: Tensor = operators._convolution_pointwise(x, *around, end, [], "")
-                return result
-            operators._convolution_pointwise_(total, x, *around, end, 1.0, None, [], None)
-            return total
-
-        return convolve

@@ -53,7 +53,8 @@ class NoiseEmbedding(nn.Module):
 
     def __init__(self, levels: int) -> None:
         super().__init__()
-        self.register_buffer("frequencies", torch.logspace(-1, 3, FREQUENCIES, base=2), persistent=False)
+        frequencies = torch.logspace(-1, 3, FREQUENCIES, base=2, device="cpu")  # on "meta" it would import a compiler
+        self.register_buffer("frequencies", frequencies.to(torch.get_default_device()), persistent=False)
         self.layers = nn.Sequential(
             nn.Linear(levels * (2 * FREQUENCIES + 1), EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU()
         )
@@ -89,7 +90,7 @@ def convolution(inputs: int, outputs: int, kernel: int, *, zero: bool = False) -
     layer = Convolution(inputs, outputs, kernel, padding=kernel // 2)
     if zero:
         nn.init.zeros_(layer.weight)
-    else:
+    elif not layer.weight.is_meta:  # where it would import a compiler, for nothing
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
