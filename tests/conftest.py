@@ -178,3 +178,18 @@ def tiny_run(pictures: Path, tiny_config: Path, tmp_path_factory: pytest.TempPat
 def tiny_model(tiny_run: Path) -> Path:
     """The model folder of `tiny_run`."""
     return tiny_run / "model"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> dict[str, Exception]:
+    """The Hugging Face hub, which answers that it is there, or raises what a test sets under "failure"."""
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    state: dict[str, Exception] = {}
+
+    class Session:
+        def head(self, url: str, timeout: float) -> None:
+            if "failure" in state:
+                raise state["failure"]
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    return state

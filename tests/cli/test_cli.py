@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from blind_models import saved, smoothing_cascade
 from conftest import Outcome, run_piped, run_python, scene
 from PIL import Image
 
+import wavdiff
 from wavdiff import api
 from wavdiff.images import load_image
 
@@ -55,7 +57,7 @@ def test_help_imports_nothing_heavy() -> None:
     code = """
 import sys
 from wavdiff.cli import main
-for arguments in (["--help"], *([name, "--help"] for name in sys.argv[1:]), ["--version"]):
+for arguments in (["--help"], *([name, "--help"] for name in sys.argv[1:])):
     try:
         main(arguments)
     except SystemExit as stop:
@@ -93,6 +95,20 @@ if "denoise" in sys.argv:
         lines = run_python(code, *command, "--model", tiny_model).splitlines()
         assert "[]" in lines
         assert lines[-1] == ("2.0 True" if command[0] == "denoise" else "[]")
+
+
+def test_the_version_says_what_a_report_of_a_mistake_needs(cli: Callable[..., Outcome]) -> None:
+    said = cli("--version")
+    assert said.code == 0 and said.out.splitlines()[0] == f"wavdiff {wavdiff.__version__}"
+    assert f"torch {torch.__version__}".split("+")[0] in said.out and "Python 3." in said.out
+    assert re.search(r"CPU \w+, \d+ threads: (bfloat16|float32, (direct|Winograd) convolutions)$", said.out.strip())
+
+
+def test_the_module_is_the_program() -> None:
+    assert "Commands:" in run_python(
+        "import runpy, sys; sys.argv = ['wavdiff', '--help']; "
+        "\ntry: runpy.run_module('wavdiff', run_name='__main__')\nexcept SystemExit as end: assert not end.code"
+    )
 
 
 def test_the_program_is_installed_and_a_mistake_is_one_line_without_traceback(tmp_path: Path) -> None:

@@ -201,8 +201,9 @@ def stand_in_for_the_hub(folder: Path, asked: list[tuple[str, str]]) -> types.Mo
 
 @pytest.mark.slow
 def test_the_hub_gives_the_same_model_also_in_two_calls_and_with_a_worker(
-    trained: Trained, celeba: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, celeba: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: dict[str, Exception]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     asked: list[tuple[str, str]] = []
     monkeypatch.setitem(sys.modules, "datasets", stand_in_for_the_hub(celeba, asked))
     run = tmp_path / "celeba160"

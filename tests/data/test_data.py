@@ -226,7 +226,10 @@ def test_incomplete_celeba_says_what_to_put_where(tmp_path: Path) -> None:
         open_source("celeba", "train", data_dir=tmp_path)
 
 
-def test_celeba_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_celeba_from_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hub: dict[str, Exception]) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.chdir(tmp_path)
     asked = []
 
     def load_dataset(name: str, split: str) -> list[dict[str, Image.Image]]:
@@ -240,15 +243,51 @@ def test_celeba_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [("flwrlabs/celeba", "valid")] and len(source) == 3
     np.testing.assert_array_equal(source[2], crop_aligned(noise(218, 178, 3, seed=2), ""))
 
+    offline_modes = []
+
     def offline(name: str, split: str) -> None:
+        offline_modes.append(constants.HF_HUB_OFFLINE)
         raise ConnectionError("no route\nwith details")
 
     module.load_dataset = offline  # type: ignore[attr-defined]
     with pytest.raises(WavdiffError, match=r"\(no route\).*list_eval_partition.txt") as caught:
         open_source("celeba", "train")
     assert "\n" not in str(caught.value)
+    hub["failure"] = OSError("no name of it")  # then the cache alone is asked, at once
+    with pytest.raises(WavdiffError, match=r"cannot be reached: no name of it\).*list_eval_partition.txt"):
+        open_source("celeba", "train")
+    assert offline_modes == [False, True] and not constants.HF_HUB_OFFLINE
     monkeypatch.setitem(sys.modules, "datasets", None)  # import fails
     with pytest.raises(WavdiffError, match=r"list_eval_partition.txt.*wavdiff\[hub\]"):
+        open_source("celeba", "train")
+
+
+@pytest.mark.parametrize("place", ["celeba", "img_align_celeba", "beside"])
+def test_celeba_in_the_working_directory_is_used_with_its_official_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """As people unpack it: nobody has to say where, and nothing is asked of the hub or trained on by mistake."""
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    folder = tmp_path / ("celeba" if place == "celeba" else "")
+    images = folder / "img_align_celeba"
+    images.mkdir(parents=True)
+    for number, part in ((1, 0), (2, 1), (3, 2), (4, 0)):
+        Image.fromarray(noise(218, 178, 3, seed=number)).save(images / f"{number:06d}.jpg")
+        with (images if place == "img_align_celeba" else folder).joinpath("list_eval_partition.txt").open("a") as file:
+            file.write(f"{number:06d}.jpg {part}\n")
+    monkeypatch.chdir(tmp_path)
+    assert [len(open_source("celeba", split)) for split in ("train", "validation", "heldout")] == [2, 1, 1]
+    for name in ("./celeba",) if place == "celeba" else (str(images), "img_align_celeba/"):
+        source = open_source(name, "train", channels=3)
+        assert source.name == "celeba" and [source.label(k) for k in range(2)] == ["000001.jpg", "000004.jpg"]
+        assert open_source(name, "heldout").label(0) == "000003.jpg"
+
+
+def test_celeba_without_its_list_is_asked_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    (tmp_path / "img_align_celeba").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WavdiffError, match=r"list_eval_partition.txt is missing; what is needed"):
         open_source("celeba", "train")
 
 

@@ -410,7 +410,9 @@ def test_missing_libraries_are_named(shards: Path, hub_folder: Path, monkeypatch
 # --- the hub ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_data_set_that_cannot_be_had_says_how_to_provide_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_that_cannot_be_had_says_how_to_provide_it(
+    monkeypatch: pytest.MonkeyPatch, hub: dict[str, Exception]
+) -> None:
     def offline(name: str, subset: str | None, streaming: bool) -> None:
         assert (name, subset, streaming) == ("somebody/pictures", "small", True)
         raise ConnectionError("no network")

@@ -232,6 +232,22 @@ def test_gray_equals_its_own_rgb_and_batches_do_not_matter(extractor: metrics.Fe
 
 
 @needs_extractor
+def test_the_feature_distance_grows_with_what_is_seen(extractor: metrics.FeatureExtractor) -> None:
+    images = _smooth_images(2, 64).expand(-1, 3, -1, -1) * 0.5
+    noise = _noise(2, 3, 64, 64, seed=2)
+    distances = [metrics.feature_distance(extractor, images + level * noise, images) for level in (0.0, 0.02, 0.1, 0.4)]
+    assert float(distances[0].max()) == 0.0
+    assert all(bool((one < other).all()) for one, other in zip(distances, distances[1:], strict=False))
+    assert float(distances[-1].max()) <= 2.0
+    alone = metrics.feature_distance(extractor, images[1:] + 0.1 * noise[1:], images[1:])
+    assert torch.allclose(alone, distances[2][1:], atol=1e-4)
+    gray = metrics.feature_distance(extractor, images[:, :1] * 0.9, images[:, :1])
+    assert torch.allclose(gray, metrics.feature_distance(extractor, images * 0.9, images), atol=1e-4)
+    with pytest.raises(WavdiffError, match="share one shape"):
+        metrics.feature_distance(extractor, images, images[..., :-1])
+
+
+@needs_extractor
 def test_features_tell_noisy_images_from_clean_ones(extractor: metrics.FeatureExtractor) -> None:
     images = _smooth_images(40)
     features = extractor(images[:20])

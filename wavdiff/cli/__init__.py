@@ -6,6 +6,7 @@ Each command is a function of a module of its own; this one puts them together a
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import warnings
 from collections.abc import Iterator
@@ -23,7 +24,6 @@ app = typer.Typer(
     name="wavdiff",
     help="Draw, denoise and enlarge images with one small wavelet cascade.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -31,12 +31,19 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def _main(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print versions and what the processor can do, and exit.")
+    ] = False,
 ) -> None:
     if version:
+        from importlib.metadata import version as version_of
+
         from wavdiff import __version__
+        from wavdiff.system.devices import describe_processor
 
         typer.echo(f"wavdiff {__version__}")
+        typer.echo(f"Python {platform.python_version()}, torch {version_of('torch')}")
+        typer.echo(describe_processor())
         raise typer.Exit
 
 

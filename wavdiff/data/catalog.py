@@ -53,6 +53,13 @@ SOURCES = [  # the first that fits counts, so a folder that has the name of a so
     SourceKind("fashion-mnist", "fashion:open_fashion", ("data_dir", "validation"), _EVERY, pad=True),
     SourceKind("hub", "hub:open_hub", _ENCODED, recognised="hub:is_hub"),
     SourceKind("shards", "shards:open_shards", _ENCODED, recognised="shards:are_shards"),
+    SourceKind(
+        "celeba folder",
+        "celeba:open_celeba_folder",
+        ("name", "channels"),
+        _EVERY,
+        recognised="celeba:is_celeba_folder",
+    ),
     SourceKind("folder", "folder:open_folder", _FILES, recognised="folder:is_folder"),
 ]
 
@@ -89,7 +96,8 @@ def open_source(
     Args:
         name: "faces" (ORL/AT&T), "fashion-mnist", "celeba", the path of a folder of images, shards (a folder of .tar
             files, or a pattern such as "train-{0000..0099}.tar"), or "hub:NAME" for a streamed data set of the Hugging
-            Face hub or in a local folder. A folder that has one of these names is written "./faces".
+            Face hub or in a local folder. A folder that has one of these names is written "./faces". A folder with
+            CelebA's list of splits is CelebA.
         split: "train", "heldout" (never trained on, never used for a choice), or "validation": for `faces` the
             people named in `validation`, for `celeba` the official validation images.
         data_dir: where the files of a named source lie, if not in the usual place.

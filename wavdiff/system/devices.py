@@ -102,6 +102,22 @@ def takes_winograd(device: torch.device) -> bool:
     return True
 
 
+def describe_processor() -> str:
+    """How networks are computed here, in a line.
+
+    Raises:
+        WavdiffError: see `check_choices`.
+    """
+    import torch
+
+    device = torch.device("cpu")
+    if has_fast_bfloat16(device):
+        how = "bfloat16"
+    else:
+        how = f"float32, {'Winograd' if takes_winograd(device) else 'direct'} convolutions"
+    return f"CPU {_cpu_capability()}, {torch.get_num_threads()} threads: {how}"
+
+
 def _has_winograd() -> bool:
     import torch
 

@@ -26,21 +26,49 @@ CREDIT = (
 _PARTITION = {"train": "0", "validation": "1", "heldout": "2"}
 _HUB_DATASET = "flwrlabs/celeba"
 _HUB_SPLIT = {"train": "train", "validation": "valid", "heldout": "test"}
+_LIST = "list_eval_partition.txt"
+_IMAGES = "img_align_celeba"
 _NEEDED = (
-    "what is needed is a folder, given with data_dir (--data-dir), that holds list_eval_partition.txt and "
-    "img_align_celeba/000001.jpg to 202599.jpg (the official img_align_celeba.zip, unpacked)"
+    f"what is needed is a folder, ./celeba or another given with data_dir (--data-dir), that holds {_LIST} and "
+    f"{_IMAGES}/000001.jpg to 202599.jpg (the official img_align_celeba.zip, unpacked)"
 )
+
+
+def is_celeba_folder(name: str) -> bool:
+    """Whether a name of data is a folder of CelebA, told by its official list of splits."""
+    return _with_list(Path(name).expanduser()) is not None
+
+
+def open_celeba_folder(split: Split, name: str, channels: int) -> ImageSource:
+    """Open one official split of such a folder; arguments as for `open_source`."""
+    return open_celeba(split, _with_list(Path(name).expanduser()), channels)
+
+
+def _with_list(folder: Path) -> Path | None:
+    """The folder that holds the list: `folder`, or where its images are meant by it, the one above."""
+    places = [folder, folder.parent] if folder.name == _IMAGES and folder.is_dir() else [folder]
+    return next((place for place in places if (place / _LIST).is_file()), None)
+
+
+def _unpacked_here() -> Path | None:
+    """CelebA in the working directory, as people unpack it."""
+    for folder in (Path("celeba"), Path(_IMAGES)):
+        if folder.is_dir():
+            return _with_list(folder) or folder
+    return None
 
 
 def open_celeba(split: Split, data_dir: Path | None, channels: int) -> ImageSource:
     """Open one official split, whose images are read when they are asked for; arguments as for `open_source`.
 
     The aligned images lie in `data_dir` beside list_eval_partition.txt, or there under img_align_celeba/. Without
-    `data_dir` the Hugging Face hub is asked through `datasets`.
+    `data_dir` they are looked for in ./celeba and ./img_align_celeba; else the Hugging Face hub is asked through
+    `datasets`.
 
     Raises:
         WavdiffError: the files are not there or not as published.
     """
+    data_dir = data_dir or _unpacked_here()
     if data_dir is None:
         table = load_tables(
             _HUB_DATASET,
@@ -51,9 +79,9 @@ def open_celeba(split: Split, data_dir: Path | None, channels: int) -> ImageSour
             remedy=_NEEDED,
         )
         return _CelebaSource([f"celeba {split} {row}" for row in range(len(table))], partial(_of_row, table), channels)
-    folder = data_dir / "img_align_celeba"
+    folder = data_dir / _IMAGES
     folder = folder if folder.is_dir() else data_dir
-    names = _read_partition(data_dir / "list_eval_partition.txt", _PARTITION[split])
+    names = _read_partition(data_dir / _LIST, _PARTITION[split])
     # One listing, not 200,000 questions to the file system.
     present = {file.name for file in folder.iterdir()}
     missing = [name for name in names if name not in present]

@@ -7,7 +7,7 @@ read.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,11 +102,33 @@ def load_tables(*what: str | None, missing: str, failed: str, remedy: str, **opt
         from datasets import load_dataset
     except ImportError as error:
         raise WavdiffError(missing) from error
+    unreachable = None
     try:
-        return load_dataset(*what, **options)
+        with nullcontext() if Path(str(what[0])).is_dir() else _offline_if_unreachable() as unreachable:
+            return load_dataset(*what, **options)
     except Exception as error:  # Offline, moved, out of disk: whatever it is, the way out is the same.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = unreachable or (str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise WavdiffError(f"{failed} ({reason[:300]}); {remedy}") from error
+
+
+@contextmanager
+def _offline_if_unreachable() -> Iterator[str | None]:
+    """Where the hub cannot be reached, let its libraries look into their cache at once instead of trying for long.
+
+    Gives the reason, or None where it answers.
+    """
+    from huggingface_hub import constants, get_session
+
+    before, unreachable = constants.HF_HUB_OFFLINE, None
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception as error:  # of whichever client the library uses
+        unreachable = f"{constants.ENDPOINT} cannot be reached: {error}"
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield unreachable
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _images_of(table: Any, name: str) -> tuple[Any, str]:

@@ -68,6 +68,23 @@ class FeatureExtractor:
         rows = [self._extract(batch) for batch in images.split(self.batch_size)]
         return torch.cat(rows) if rows else torch.empty(0, self.features)
 
+    @torch.inference_mode()
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of images (N, 1 or 3, H, W) in [-1, 1] at their own size: the last of every width, fine first.
+
+        Their sides are a half, a quarter, ... a 32nd of the image's; float32, (N, C, h, w).
+        """
+        network: Any = self._network
+        pixels = images.to(self.device, torch.float32).clamp(-1.0, 1.0).expand(-1, 3, -1, -1)
+        hidden = network._swish(network._bn0(network._conv_stem(pixels.contiguous(memory_format=torch.channels_last))))
+        kept: list[Tensor] = []
+        for block in network._blocks:
+            after = block(hidden)
+            if after.shape[-2:] != hidden.shape[-2:]:
+                kept.append(hidden)
+            hidden = after
+        return [*kept, hidden]
+
     def _extract(self, images: Tensor) -> Tensor:
         pixels = images.to(self.device, torch.float32).clamp(-1.0, 1.0)
         size = (self.side, self.side)

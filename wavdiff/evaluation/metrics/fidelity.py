@@ -37,7 +37,7 @@ def psnr(estimate: Tensor, reference: Tensor, *, limited: bool = True) -> Tensor
     Raises:
         WavdiffError: the shapes differ or are not four-dimensional.
     """
-    _check_pair(estimate, reference)
+    check_pair(estimate, reference)
     values = estimate.double()
     error = (values.clamp(-1.0, 1.0) if limited else values) - reference.double()
     return 10.0 * torch.log10(_PEAK_TO_PEAK**2 / error.square().mean(dim=(1, 2, 3)))
@@ -52,7 +52,7 @@ def ssim(estimate: Tensor, reference: Tensor) -> Tensor:
     Raises:
         WavdiffError: the shapes differ, a side is under 11 pixels, or scikit-image is not installed.
     """
-    _check_pair(estimate, reference)
+    check_pair(estimate, reference)
     if min(reference.shape[-2:]) < _SSIM_WINDOW:
         raise WavdiffError(f"SSIM needs sides of at least {_SSIM_WINDOW} pixels, got {tuple(reference.shape[-2:])}")
     similarity = import_extra("skimage.metrics").structural_similarity
@@ -98,7 +98,8 @@ def unit_range(images: Tensor) -> Any:
     return ((images + 1.0) / 2.0).detach().double().cpu().numpy()
 
 
-def _check_pair(estimate: Tensor, reference: Tensor) -> None:
+def check_pair(estimate: Tensor, reference: Tensor) -> None:
+    """Check that two batches of images have one shape; raises WavdiffError."""
     if estimate.ndim != 4 or estimate.shape != reference.shape:
         raise WavdiffError(
             f"estimate and reference must share one shape (N, C, H, W), got {tuple(estimate.shape)} and "
