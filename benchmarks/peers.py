@@ -244,7 +244,7 @@ def main() -> None:
     threads = torch.get_num_threads()
     if options.folder:
         names = sorted(path for path in options.folder.iterdir() if path.is_file())
-        found = [load_image(path, channels=3) for path in names]
+        found = [load_image(path).pixels.expand(3, -1, -1) for path in names]
     else:
         names, found = list(PICTURES), [photograph(name).pixels for name in PICTURES]
     truths = [(centre(picture, SIZE) + 1) / 2 for picture in found]

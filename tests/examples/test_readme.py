@@ -90,7 +90,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "pictures").mkdir()
     for k in range(12):
         Image.fromarray(scene(40 + k, 48, k, 3)).save(folder / "pictures" / f"{k}.png")
-    (folder / "configs").symlink_to(REPOSITORY / "configs")
+    for shared in ("configs", "examples"):
+        (folder / shared).symlink_to(REPOSITORY / shared)
     return folder
 
 
