@@ -17,7 +17,7 @@ import typer
 
 from wavdiff.cli import assemble, classify, denoise, evaluate, import_published, inspect, sample, train, upscale
 from wavdiff.system.errors import WavdiffError
-from wavdiff.system.imports import CompilerLater
+from wavdiff.system.imports import postpone_compiler
 from wavdiff.system.messages import one_line, shown
 
 app = typer.Typer(
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> Any:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):  # names of files that are not UTF-8 are printed as the bytes they are
         sys.stdout.reconfigure(errors="surrogateescape")
-    sys.meta_path.insert(0, CompilerLater())
+    postpone_compiler()
     with _short_warnings():
         try:
             status = app(args=arguments, standalone_mode=False)

@@ -23,3 +23,9 @@ class CompilerLater(MetaPathFinder):
             if importer is not None and not hasattr(importer, self._last_name):
                 raise ImportError(f"{fullname} is not imported for {self._importer}", name=fullname)
         return None
+
+
+def postpone_compiler() -> None:
+    """Let a `CompilerLater` look at the imports of this process."""
+    if not any(isinstance(finder, CompilerLater) for finder in sys.meta_path):
+        sys.meta_path.insert(0, CompilerLater())
