@@ -241,6 +241,12 @@ def test_any_cascade_can_be_saved_and_loaded(rgb: WaveletCascade, tmp_path: Path
     assert scheduler["sigma_data"] == 1.0
 
 
+def test_loading_draws_nothing_from_the_global_generator(tiny_model: Path) -> None:
+    before = torch.get_rng_state()
+    load_cascade(tiny_model)
+    assert torch.equal(before, torch.get_rng_state())
+
+
 def test_weights_that_are_not_finite_are_refused(rgb: WaveletCascade, tmp_path: Path) -> None:
     broken = copy.deepcopy(rgb)
     with torch.no_grad():

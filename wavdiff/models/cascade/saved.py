@@ -60,7 +60,8 @@ def load_cascade(model: str | Path = "faces", device: str | torch.device = "cpu"
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise WavdiffError(f"--model {model}: damaged model in {weights} ({reason})") from error
-    cascade = WaveletCascade(**given)
+    with torch.random.fork_rng(devices=[]):  # initial weights, which are replaced, are drawn: not from the caller's
+        cascade = WaveletCascade(**given)
     shapes, stored = ({name: tuple(x.shape) for name, x in each.items()} for each in (cascade.state_dict(), state))
     wrong = [f"size mismatch for {name}" for name, size in shapes.items() if stored.get(name, size) != size]
     wrong += sorted(shapes.keys() ^ stored.keys())
