@@ -4,11 +4,11 @@
     python benchmarks/peers.py --out evaluation/peers
     python benchmarks/peers.py --folder pictures --tasks upscale
 
-Pictures are the centres, 256x256, of four photographs that ship with scikit-image, or of all pictures of --folder.
-Noise is white and Gaussian, not cut off and not rounded, the same for all. Small pictures are block means or Pillow's
-bicubic reduction, rounded to 8 bits. PSNR and SSIM are means over pictures; "features" is the feature distance of
-`wavdiff.evaluation.metrics`, less is better; "s/MP" are processor seconds of all threads per megapixel of the result,
-without loading the model, the least of --repeats.
+Pictures are the centres, 256x256, of four photographs that ship with scikit-image, or of the pictures of --folder that
+are as large. Noise is white and Gaussian, not cut off and not rounded, the same for all. Small pictures are block means
+or Pillow's bicubic reduction, rounded to 8 bits. PSNR and SSIM are means over pictures; "features" is the feature
+distance of `wavdiff.evaluation.metrics`, less is better; "s/MP" are processor seconds of all threads per megapixel of
+the result, without loading the model, the least of --repeats.
 
 Peers and what they are licensed under; their weights come with their packages, and none is part of wavdiff:
 
@@ -36,13 +36,13 @@ from typing import Any
 import numpy as np
 import torch
 from photographs import PICTURES, SIZE, photograph
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 import wavdiff
 from wavdiff.evaluation.metrics import FeatureExtractor, bm3d_denoise, feature_distance, psnr, ssim
-from wavdiff.images import load_image
+from wavdiff.evaluation.photographs.reading import central, find_photographs, read_photographs
+from wavdiff.images import resize
 
 LEVELS = (15, 25, 50)
 FACTORS = (2, 4)
@@ -129,15 +129,7 @@ def dat_light() -> Enlarger:
 
 
 def bicubic(small: Tensor, factor: int) -> Tensor:
-    return resized(small, (small.shape[1] * factor, small.shape[2] * factor))
-
-
-def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """By Pillow's bicubic filter, in floating point."""
-    planes = [Image.fromarray(plane.numpy()) for plane in picture]
-    return torch.stack(
-        [torch.from_numpy(np.array(plane.resize(size[::-1], Image.Resampling.BICUBIC))) for plane in planes]
-    )
+    return resize(small, (small.shape[1] * factor, small.shape[2] * factor))
 
 
 def nl_means(noisy: Tensor, sigma: float) -> Tensor:
@@ -185,7 +177,7 @@ class Scores:
 
 
 def table(rows: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Markdown: a row for each method, PSNR / SSIM / features of each task and the time of the last."""
+    """Markdown: a row for each method, PSNR / SSIM / features of each task and the range of their times."""
     tasks = list(next(iter(rows.values())))
     lines = [f"| method | {' | '.join(tasks)} | s/MP |", "|---" * (len(tasks) + 2) + "|"]
     for name, row in rows.items():
@@ -200,9 +192,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
     panels = [(kind, task) for kind, rows in results.items() for task in next(iter(rows.values()))]
     columns = min(4, len(panels))
-    figure, axes = pyplot.subplots(
-        math.ceil(len(panels) / columns), columns, figsize=(4.2 * columns, 3.6 * math.ceil(len(panels) / columns))
-    )
+    rows = math.ceil(len(panels) / columns)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(4.2 * columns, 3.6 * rows))
     for axis, (kind, task) in zip(np.ravel(axes), panels, strict=False):
         for name, row in results[kind].items():
             own, quality = " " in name, name.split()[-1]
@@ -224,14 +215,9 @@ def plot(results: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def centre(picture: Tensor, size: int) -> Tensor:
-    top, left = ((side - size) // 2 for side in picture.shape[-2:])
-    return picture[:, top : top + size, left : left + size]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="pictures instead of scikit-image's, at least 256x256")
+    parser.add_argument("--folder", type=Path, help="pictures instead of scikit-image's")
     parser.add_argument("--tasks", default="denoise,upscale")
     parser.add_argument("--model", default="photos")
     parser.add_argument("--qualities", default="fast,good")
@@ -242,22 +228,23 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     threads = torch.get_num_threads()
+    skipped: list[str] = []
     if options.folder:
-        names = sorted(path for path in options.folder.iterdir() if path.is_file())
-        found = [load_image(path).pixels.expand(3, -1, -1) for path in names]
+        found = list(read_photographs(find_photographs(options.folder), skipped))
     else:
-        names, found = list(PICTURES), [photograph(name).pixels for name in PICTURES]
-    truths = [(centre(picture, SIZE) + 1) / 2 for picture in found]
+        found = [photograph(name) for name in PICTURES]
+    found = [each for each in found if min(each.pixels.shape[-2:]) >= SIZE]
+    truths = [(central(each.pixels, SIZE).expand(3, -1, -1) + 1) / 2 for each in found]
     model = wavdiff.load(options.model)
     mine = {q: ours(model, q) for q in options.qualities.split(",")}
-    out, skipped = options.out, options.leave_out.split(",")
+    out, left_out = options.out, options.leave_out.split(",")
     scores = Scores(truths, options.repeats)
     results: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
 
     def measure(kind: str, methods: dict[str, Any], given: dict[str, tuple[list[Tensor], Any]]) -> None:
         results[kind] = {}
         for name, method in methods.items():
-            if name not in skipped:
+            if name not in left_out:
                 results[kind][name] = {task: scores.of(method, *each) for task, each in given.items()}
                 print(name, {task: round(cell["psnr"], 3) for task, cell in results[kind][name].items()}, flush=True)
 
@@ -274,7 +261,7 @@ def main() -> None:
         small = {}
         for factor in FACTORS:
             blocks = [functional.avg_pool2d(truth, factor) for truth in truths]
-            reduced = [resized(truth, (SIZE // factor,) * 2) for truth in truths]
+            reduced = [resize(truth, (SIZE // factor, SIZE // factor)) for truth in truths]
             for name, pictures in (("block means", blocks), ("bicubic", reduced)):
                 rounded = [(picture * 255).round().clamp(0, 255) / 255 for picture in pictures]
                 small[f"x{factor} {name}"] = (rounded, factor)
@@ -282,7 +269,12 @@ def main() -> None:
         enlargers["DAT-light"] = dat_light()
         measure("upscale", enlargers | {f"{options.model} {q}": pair[1] for q, pair in mine.items()}, small)
     out.mkdir(parents=True, exist_ok=True)
-    about = {"pictures": [str(name) for name in names], "threads": threads, "torch": torch.__version__}
+    about = {
+        "pictures": [each.name for each in found],
+        "skipped": skipped,
+        "threads": threads,
+        "torch": torch.__version__,
+    }
     (out / "peers.json").write_text(json.dumps({"about": about, "results": results}, indent=1) + "\n")
     text = "\n\n".join(f"{kind} (PSNR dB / SSIM / features)\n\n{table(rows)}" for kind, rows in results.items())
     (out / "peers.md").write_text(text + "\n")

@@ -39,7 +39,7 @@ def labelled(picture: torch.Tensor, text: str) -> torch.Tensor:
     """A picture (3, H, W) under a line of text."""
     strip = Image.new("RGB", (picture.shape[-1], 20), "white")
     ImageDraw.Draw(strip).text((4, 3), text, fill="black", font=ImageFont.load_default(13))
-    return torch.cat([torch.from_numpy(np.array(strip)).permute(2, 0, 1) / 127.5 - 1, picture.clamp(-1, 1)], dim=1)
+    return torch.cat([torch.from_numpy(np.array(strip)).permute(2, 0, 1) / 127.5 - 1, picture], dim=1)
 
 
 def photograph() -> dict[str, torch.Tensor]:
@@ -53,7 +53,7 @@ def photograph() -> dict[str, torch.Tensor]:
 
 
 def parts_that_ship() -> dict[str, torch.Tensor]:
-    """What is in examples/pictures/: parts of both."""
+    """What is in examples/pictures/, as `save_image` writes it: parts of both."""
     made = photograph()
     return {"noisy": made["noisy"][:, :256, 100:356], "small": made["small"][:, :64, 25:89]}
 

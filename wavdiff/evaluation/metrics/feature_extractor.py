@@ -70,7 +70,7 @@ class FeatureExtractor:
 
     @torch.inference_mode()
     def maps(self, images: Tensor) -> list[Tensor]:
-        """Feature maps of images (N, 1 or 3, H, W) in [-1, 1] at their own size: the last of every width, fine first.
+        """Feature maps of images (N, 1 or 3, H, W) in [-1, 1] at their own size: the last map of each side, fine first.
 
         Their sides are a half, a quarter, ... a 32nd of the image's; float32, (N, C, h, w).
         """

@@ -38,7 +38,6 @@ class Convolutions:
     memory_format = torch.channels_last
 
     def __init__(self, layers: list[Layer], dtype: torch.dtype) -> None:
-        self.dtype = dtype
         self.layers = [
             (weight.to(dtype).contiguous(memory_format=self.memory_format), bias.to(dtype)) for weight, bias in layers
         ]
@@ -52,7 +51,7 @@ class Convolutions:
 
     def _convolve(self, index: int, x: Tensor) -> Tensor:
         weight, bias = self.layers[index]
-        return functional.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+        return functional.conv2d(x, weight, bias, padding=_padding(weight))
 
 
 class FusedConvolutions(Convolutions):
@@ -72,15 +71,15 @@ class FusedConvolutions(Convolutions):
         """As of every `Convolutions`."""
         operators = torch.ops.mkldnn
         if not self._packed:  # oneDNN's own layout, once for all tiles
-            size = (x.shape[0], *x.shape[-2:])
+            batch, _, height, width = x.shape
             self._packed = [
                 operators._reorder_convolution_weight(
-                    weight, [weight.shape[-1] // 2] * 2, [1, 1], [1, 1], 1, [size[0], weight.shape[1], *size[1:]]
+                    weight, [_padding(weight)] * 2, [1, 1], [1, 1], 1, [batch, weight.shape[1], height, width]
                 )
                 for weight, _ in self.layers
             ]
         weight, bias = self.layers[index]
-        around = (self._packed[index], bias, [weight.shape[-1] // 2] * 2, [1, 1], [1, 1], 1)
+        around = (self._packed[index], bias, [_padding(weight)] * 2, [1, 1], [1, 1], 1)
         if total is None:
             result: Tensor = operators._convolution_pointwise(x, *around, "relu" if relu else "none", [], "")
             return result
@@ -104,6 +103,11 @@ class WinogradConvolutions(Convolutions):
             return super()._convolve(index, x).contiguous()
         images = [torch._nnpack_spatial_convolution(image, weight, bias, 1) for image in x.split(1)]
         return images[0] if len(images) == 1 else torch.cat(images)
+
+
+def _padding(weight: Tensor) -> int:
+    """That keeps the size."""
+    return weight.shape[-1] // 2
 
 
 def _is_wide(weight: Tensor) -> bool:
