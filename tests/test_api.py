@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from wavdiff import api
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.saved import load_cascade, save_model
 from wavdiff.models.cascade.training.standardisation import build_cascade
-from wavdiff.models.folders import find_model
+from wavdiff.models.folders import find_model, weights_digest
 from wavdiff.system.errors import WavdiffError
 from wavdiff.training.config import from_mapping
 
@@ -198,7 +199,7 @@ def test_a_saved_pipeline_draws_the_same_in_a_fresh_process(tiny_model: Path, tm
     assert torch.equal(here, wavdiff.sample(wavdiff.load(tiny_model), n=3, seed=5))
     pipeline.save_pretrained(tmp_path / "saved")
     files = {path.suffix for path in (tmp_path / "saved").rglob("*") if path.is_file()}
-    assert files == {".json", ".safetensors"}
+    assert files == {".json", ".safetensors", ".py"}
     assert torch.equal(wavdiff.sample(wavdiff.load(tmp_path / "saved"), n=3, seed=5), here)
     for folder in (tmp_path / "saved", tiny_model):
         done = Fresh(REMOTE, folder, tmp_path / "there.safetensors").end()
@@ -225,6 +226,53 @@ def test_output_types_of_the_pipeline(tiny_model: Path) -> None:
     for wrong in ({"output_type": "latent"}, {"batch_size": 0}, {"seeds": []}):
         with pytest.raises(WavdiffError):
             pipeline(**wrong)
+
+
+def test_generators_of_the_pipeline(tiny_model: Path) -> None:
+    pipeline = wavdiff.WaveletCascadePipeline.from_pretrained(tiny_model)
+
+    def drawn(generator: Any, count: int = 2, **more: Any) -> torch.Tensor:
+        images: torch.Tensor = pipeline(count, generator=generator, output_type="pt", **more).images
+        return images
+
+    def generator(seed: int) -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
+    one = generator(1)
+    first, second = drawn(one), drawn(one)
+    assert torch.equal(first, drawn(generator(1))) and not torch.equal(first, second)
+    each = drawn([generator(1), generator(2)])
+    assert torch.equal(each[0], first[0]) and torch.equal(each[1], drawn(generator(2), 1)[0])
+    with pytest.raises(WavdiffError, match="one per image"):
+        drawn([generator(1)])
+    with pytest.raises(WavdiffError, match="give one of them"):
+        drawn(generator(1), seeds=[0])
+
+
+def test_from_pretrained_takes_what_load_takes(tiny_run: Path) -> None:
+    for name in (tiny_run, tiny_run / "model", str(tiny_run)):
+        for kind in (wavdiff.WaveletCascade, wavdiff.WaveletCascadePipeline):
+            loaded: Any = kind.from_pretrained(name)
+            cascade = loaded if isinstance(loaded, WaveletCascade) else loaded.cascade
+            assert weights_digest(cascade) == weights_digest(wavdiff.load(name))
+    assert weights_digest(wavdiff.WaveletCascade.from_pretrained("faces")) == weights_digest(wavdiff.load("faces"))
+
+
+def test_diffusers_finds_the_pipeline_of_a_folder_and_runs_no_code_unasked(tiny_model: Path, tmp_path: Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    own = wavdiff.WaveletCascadePipeline.from_pretrained(tiny_model)
+    own.save_pretrained(tmp_path / "saved")
+    (tmp_path / "hostile").symlink_to(shutil.copytree(tiny_model, tmp_path / "copy"))
+    (tmp_path / "copy" / "pipeline.py").write_text("raise SystemExit('code of the folder ran')")
+    for folder in (tiny_model, tmp_path / "saved"):
+        theirs = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+        assert type(theirs) is wavdiff.WaveletCascadePipeline
+        assert torch.equal(theirs(output_type="pt").images, own(output_type="pt").images)
+        with pytest.raises(ValueError, match="trust_remote_code=True"):
+            DiffusionPipeline.from_pretrained(folder)
+    wavdiff.WaveletCascadePipeline.from_pretrained(tmp_path / "hostile")
+    wavdiff.load(tmp_path / "hostile")
 
 
 def test_any_cascade_can_be_saved_and_loaded(rgb: WaveletCascade, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wavdiff.adapters.diffusers import WaveletCascadePipeline
+    from wavdiff.adapters.prior import prior
     from wavdiff.api import classify, denoise, load, sample, train, upscale
     from wavdiff.models.cascade.model import WaveletCascade
     from wavdiff.models.cascade.solvers import Schedule
@@ -41,6 +42,7 @@ _HOMES = {
     "upscale": "wavdiff.api",
     "train": "wavdiff.api",
     "classify": "wavdiff.api",
+    "prior": "wavdiff.adapters.prior",
     "WaveletCascade": "wavdiff.models.cascade.model",
     "WaveletCascadePipeline": "wavdiff.adapters.diffusers",
     "Schedule": "wavdiff.models.cascade.solvers",
@@ -55,6 +57,7 @@ __all__ = [
     "classify",
     "denoise",
     "load",
+    "prior",
     "sample",
     "train",
     "upscale",

@@ -8,7 +8,6 @@ while deepinv is imported; everything of deepinv that these tests run is its own
 import importlib.abc
 import importlib.machinery
 import importlib.util
-import re
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -72,7 +71,8 @@ with torchvision_or_empty():
     from deepinv.optim import L2, PnP, optim_builder
     from deepinv.physics import BlurFFT, GaussianNoise, Inpainting
 
-    from wavdiff.adapters.deepinv import CascadeDenoiser, noise_levels
+    from wavdiff.adapters.deepinv import CascadeDenoiser
+    from wavdiff.adapters.prior import noise_levels
 
 
 @pytest.fixture(scope="module")
@@ -190,25 +190,54 @@ def test_mistakes(denoiser: CascadeDenoiser, shape: tuple[int, ...], sigma: Any,
         denoiser(torch.zeros(shape), sigma)
 
 
-@pytest.mark.parametrize(
-    ("installed", "message"),
-    [(False, 'pip install "wavdiff[plugandplay]"'), (True, "from one index")],
-)
-def test_what_it_says_without_a_working_deepinv(installed: bool, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not installed:
-        monkeypatch.setitem(sys.modules, "deepinv", None)
-        monkeypatch.setitem(sys.modules, "deepinv.models", None)
-    else:
+def test_it_denoises_where_deepinv_cannot_be_imported(monkeypatch: pytest.MonkeyPatch, cascade: WaveletCascade) -> None:
+    """As in the environment that `make` builds, which has no torchvision."""
 
-        def broken(name: str) -> None:
-            raise RuntimeError(f"operator torchvision::{name} does not exist")
+    def broken(name: str) -> None:
+        raise RuntimeError(f"operator torchvision::{name} does not exist")
 
-        module = types.ModuleType("deepinv.models")
-        module.__getattr__ = broken  # type: ignore[method-assign]
+    x, expected = picture(16, 16), CascadeDenoiser(cascade)(picture(16, 16), 0.1)
+    for module in (None, types.ModuleType("deepinv.models")):
+        if module is not None:
+            module.__getattr__ = broken  # type: ignore[method-assign]
         monkeypatch.setitem(sys.modules, "deepinv.models", module)
-    monkeypatch.delitem(sys.modules, "wavdiff.adapters.deepinv")
-    with pytest.raises(ImportError, match=re.escape(message)):
-        importlib.import_module("wavdiff.adapters.deepinv")
+        monkeypatch.delitem(sys.modules, "wavdiff.adapters.deepinv")
+        without = importlib.import_module("wavdiff.adapters.deepinv").CascadeDenoiser(cascade)
+        assert isinstance(without, torch.nn.Module) and not isinstance(without, deepinv.models.Denoiser)
+        assert torch.equal(without(x, 0.1), expected)
+
+
+# --- `wavdiff.prior` -------------------------------------------------------------------------------------------------
+
+
+def test_conventions_of_a_prior(cascade: WaveletCascade) -> None:
+    prior, signed = wavdiff.prior(cascade), wavdiff.prior(cascade, limits=(-1, 1))
+    x, levels = torch.cat([noisy(picture(24, 20), 0.1), noisy(picture(24, 20), 0.2, 1)]), torch.tensor([0.1, 0.2])
+    clean = prior(x, levels)
+    assert torch.allclose((signed(2 * x - 1, 2 * levels) + 1) / 2, clean, atol=1e-5)
+    spread = levels[:, None, None, None]
+    assert torch.allclose(x + spread**2 * prior.score(x, levels), clean, atol=1e-5)  # Miyasawa, Tweedie
+    assert torch.allclose(x - spread * prior.noise(x, levels), clean, atol=1e-5)
+    assert 0.7 < float(prior.noise(x, levels).std()) < 1.3
+    with pytest.raises(WavdiffError, match="must be positive"):
+        prior.score(x, 0)
+    with pytest.raises(WavdiffError, match="black below white"):
+        wavdiff.prior(cascade, limits=(1, 0))
+
+
+def test_a_prior_is_k_diffusions_denoiser(cascade: WaveletCascade) -> None:
+    """A step of diffusers' Euler, told the noise, is the step towards D."""
+    from diffusers import EulerDiscreteScheduler
+
+    prior = wavdiff.prior(cascade, limits=(-1, 1))
+    scheduler = EulerDiscreteScheduler(prediction_type="epsilon")
+    scheduler.set_timesteps(10)
+    step = next(k for k, sigma in enumerate(scheduler.sigmas) if 0 < float(sigma) < 1)
+    sigma, after = float(scheduler.sigmas[step]), float(scheduler.sigmas[step + 1])
+    x = 2 * noisy(picture(16, 16), sigma / 2) - 1
+    theirs = scheduler.step(prior.noise(x, sigma), scheduler.timesteps[step], x).prev_sample
+    ours = prior(x, sigma) + after / sigma * (x - prior(x, sigma))
+    assert torch.allclose(theirs, ours, atol=1e-4)
 
 
 # --- their solvers on our prior ------------------------------------------------------------------------------------

@@ -78,6 +78,19 @@ def find_model(model: str | Path) -> Path:
     return path
 
 
+def diffusers_folder(model: str | Path, part: str = "") -> str:
+    """What diffusers loads for a shipped model's name, a model folder or that of a run: its folder, or a `part` of it.
+
+    Anything else stays as it is, for diffusers may know it: a folder of its own, a repository of the hub.
+    """
+    path = Path(model).expanduser()
+    if str(model) not in shipped_models() and not any(
+        (place / "cascade" / "config.json").is_file() for place in (path, path / "model")
+    ):
+        return str(model)
+    return str(find_model(model) / part)
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file, hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

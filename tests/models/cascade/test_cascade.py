@@ -373,6 +373,8 @@ def test_the_layout_is_that_of_diffusers_with_safetensors_only(model_folder: Pat
         "README.md",
         "training.yaml",
         "model_index.json",
+        "pipeline.py",
+        "cascade/cascade.py",
         "cascade/config.json",
         "cascade/diffusion_pytorch_model.safetensors",
         "scheduler/scheduler_config.json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -19,6 +20,7 @@ from wavdiff.models.cascade.networks import build_network, count_multiply_adds, 
 from wavdiff.models.cascade.noise import SIGMA_MAX, NoiseDistribution
 from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.models.cascade.verbs import CascadeVerbs
+from wavdiff.models.folders import diffusers_folder
 from wavdiff.system.devices import has_fast_bfloat16
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import shown
@@ -87,6 +89,13 @@ class WaveletCascade(CascadeVerbs, ModelMixin, ConfigMixin):
             for scale, (settings, std) in enumerate(zip(detail_networks, detail_stds, strict=True))
         )
         self.autocast = True
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, **settings: Any) -> WaveletCascade:
+        """As diffusers has it, also for the name of a shipped model, a model folder or that of a run."""
+        place = str(model) if "subfolder" in settings else diffusers_folder(model, "cascade")
+        cascade: WaveletCascade = super().from_pretrained(place, **settings)
+        return cascade
 
     @property
     def device(self) -> torch.device:

@@ -1,7 +1,7 @@
 """A cascade on disk, in diffusers' layout, which may be anybody's: everything is checked before a network is made.
 
 A model folder has `model_index.json`, `cascade/config.json`, `cascade/diffusion_pytorch_model.safetensors`,
-`scheduler/scheduler_config.json`, and a model card in `README.md`.
+`scheduler/scheduler_config.json`, `pipeline.py` and `cascade/cascade.py` for diffusers, and a card in `README.md`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from wavdiff.system.messages import shown
 from wavdiff.system.text_files import parse_json, read_text
 
 WEIGHT_TYPES = ("F32", "F16", "BF16")
+CLASSES = {"pipeline.py": "WaveletCascadePipeline", "cascade/cascade.py": "WaveletCascade"}
+"""Files of code for `DiffusionPipeline.from_pretrained(..., trust_remote_code=True)`, which knows no other classes than
+its own: each imports one of ours."""
 
 
 def load_cascade(model: str | Path = "faces", device: str | torch.device = "cpu") -> WaveletCascade:
@@ -106,18 +109,25 @@ def save_model(cascade: WaveletCascade, folder: Path, card: str, configuration: 
     scheduler: Any = EDMDPMSolverMultistepScheduler(sigma_data=1.0)
     cascade.save_pretrained(folder / "cascade", safe_serialization=True)
     scheduler.save_pretrained(folder / "scheduler")
-    import diffusers
-
-    index = {
-        "_class_name": "WaveletCascadePipeline",
-        "_diffusers_version": diffusers.__version__,
-        # The module, as `save_pretrained` writes it: diffusers looks there for the base class that tells how to load.
-        "cascade": ["wavdiff.cascade", "WaveletCascade"],
-        "scheduler": ["diffusers", "EDMDPMSolverMultistepScheduler"],
-    }
     (folder / "README.md").write_text(card, encoding="utf-8")
     if configuration is not None:
         (folder / "training.yaml").write_text(configuration, encoding="utf-8")
+    write_index(folder)
+
+
+def write_index(folder: Path) -> None:
+    """Write `model_index.json`, by which diffusers knows a folder, and after the code that it names."""
+    import diffusers
+
+    for name, kind in CLASSES.items():
+        code = f'"""For diffusers; needs PyPI\'s wavdiff."""\n\nfrom wavdiff import {kind}\n\n__all__ = ["{kind}"]\n'
+        (folder / name).write_text(code, encoding="utf-8")
+    index = {
+        "_class_name": ["pipeline", "WaveletCascadePipeline"],
+        "_diffusers_version": diffusers.__version__,
+        "cascade": ["cascade", "WaveletCascade"],
+        "scheduler": ["diffusers", "EDMDPMSolverMultistepScheduler"],
+    }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
