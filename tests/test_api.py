@@ -177,6 +177,15 @@ def test_wrong_arguments_are_refused(gray: WaveletCascade) -> None:
             call()
 
 
+def test_a_model_for_pictures_of_any_size_draws_only_texture() -> None:
+    photos = wavdiff.load("photos")
+    with pytest.raises(WavdiffError, match="restores pictures and does not draw them"):
+        wavdiff.sample(photos)
+    steps = {"lowpass_steps": 2, "detail_steps": 2}
+    assert wavdiff.sample(photos, size=(16, 16), texture=True, **steps).shape == (1, 3, 16, 16)
+    assert wavdiff.load("faces").draws
+
+
 # --- the pipeline --------------------------------------------------------------------------------------------------
 
 REMOTE = """

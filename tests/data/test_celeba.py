@@ -387,13 +387,23 @@ def test_the_low_pass_image_is_40x40_and_crops_hold_a_receptive_field(preset: st
     assert config.noise.image_max > 194 / 255 and config.noise.image_min < 3.2 / 255  # the paper's figure
 
 
-@pytest.mark.parametrize("preset", ["celeba160", "celeba-hq320"])
+def test_the_small_preset_sees_the_whole_of_the_crop_in_colour(celeba: Path) -> None:
+    source = open_source("celeba", "heldout", data_dir=celeba, channels=3)
+    (example,) = heldout_batch(source, **from_mapping(read_mapping("celeba64")).example_settings, limit=1)  # type: ignore[arg-type]
+    file = celeba / "img_align_celeba" / name_of(SPLIT[2][0])
+    with Image.open(file) as image:
+        crop = image.crop((9, 29, 169, 189)).resize((64, 64), Image.Resampling.LANCZOS)
+    theirs = torch.from_numpy(np.array(crop)).permute(2, 0, 1) / 127.5 - 1
+    assert example.shape == (3, 64, 64) and float((example - theirs).abs().max()) < 3 / 127.5
+
+
+@pytest.mark.parametrize("preset", ["celeba64", "celeba160", "celeba-hq320"])
 def test_the_documented_size_is_what_a_dry_run_prints(preset: str, cli: Callable[..., Any]) -> None:
     config = from_mapping(read_mapping(preset))
     cascade = build_cascade(config, 1.0, [1.0] * config.model.levels)
     count = sum(parameter.numel() for parameter in cascade.parameters())
     outcome = cli("train", "--config", preset, "--dry-run")
-    said = outcome.out.strip().splitlines()[-1]
+    (said,) = (line for line in outcome.out.splitlines() if line.startswith("# total"))
     assert said == f"# total: {count:,} parameters, {cascade.multiply_adds_per_pixel():,.0f} multiply-adds per pixel"
     assert said.removeprefix("# total: ") in DOCUMENTATION.read_text(encoding="utf-8")
     assert preset in cli("train", "--help").out

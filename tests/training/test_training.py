@@ -506,6 +506,7 @@ def test_a_dry_run_prints_the_size_and_writes_nothing(
     count = sum(p.numel() for p in build_cascade(config, 1.0, [1.0, 1.0]).parameters())
     assert f"# total: {count:,} parameters" in outcome.out
     assert "steps: 9" in outcome.out and "receptive field 7x7" in outcome.out
+    assert "# images as 16x16 gray" in outcome.out and "# a step takes" in outcome.out
 
 
 # --- a base model --------------------------------------------------------------------------------------------------

@@ -175,7 +175,9 @@ def test_a_run_without_records_has_a_table(pictures: Path, tmp_path: Path) -> No
     assert "1 / 6" in status_table(status) and not status_plot(status, tmp_path / "plot.png")
 
 
-@pytest.mark.parametrize("seconds, text", [(5, "5 s"), (65, "1 min"), (3600, "1 h 00 min"), (11159, "3 h 05 min")])
+@pytest.mark.parametrize(
+    "seconds, text", [(5, "5 s"), (65, "1 min"), (3600, "1 h 00 min"), (11159, "3 h 05 min"), (7e6, "81 days")]
+)
 def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 

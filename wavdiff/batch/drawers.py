@@ -13,7 +13,7 @@ from torch import Tensor
 from wavdiff import api
 from wavdiff.models.cascade.ascent import Ascent
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.sampling import DRAWING, sample_schedules, sample_walk
+from wavdiff.models.cascade.sampling import DRAWING, check_draws, sample_schedules, sample_walk
 from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.models.family import WEIGHTS_FILE, check_can
 from wavdiff.models.folders import family_of, find_any_model, find_model
@@ -42,9 +42,10 @@ class SamplingRequest:
     lowpass_range: tuple[float, float] | Literal["model"] | None = "model"
     precision: str | None = None
     temperature: float | None = None
+    texture: bool = False
 
 
-OF_CASCADES = ("low_seed", "size", "steps", "solver", "stop_scale", "correctors", "ascents", "lowpass_range")
+OF_CASCADES = ("low_seed", "size", "steps", "solver", "stop_scale", "correctors", "ascents", "lowpass_range", "texture")
 
 
 class Drawer(Protocol):
@@ -106,6 +107,7 @@ class CascadeDrawer:
             raise WavdiffError(
                 f"--stop-scale must be between 0 (the image) and {levels} (the low-pass), got {request.stop_scale}"
             )
+        check_draws(self.cascade, request.texture)
         step, size = 2**levels, request.size
         if size is not None and any(side < step or side % step for side in size):
             raise WavdiffError(f"--size must be multiples of {step} for this model, got {'x'.join(map(str, size))}")
@@ -140,6 +142,7 @@ class CascadeDrawer:
             correctors=request.correctors,
             ascents=request.ascents,
             lowpass_range=request.lowpass_range,
+            texture=request.texture,
         )
 
 

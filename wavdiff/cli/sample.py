@@ -18,7 +18,7 @@ MOST_IMAGES = 10**6
 def sample(
     n: Annotated[int, typer.Option("--n", help="Number of images.")] = 64,
     seed: Annotated[int, typer.Option(help="Image k is drawn from SEED + k.")] = 0,
-    model: Annotated[str, typer.Option(help="A shipped model (photos, faces, fashion) or a folder.")] = "faces",
+    model: Annotated[str, typer.Option(help="A shipped model (faces, fashion, fashion-vdvae) or a folder.")] = "faces",
     out: Annotated[Path, typer.Option(help="Folder for the images.")] = Path("samples"),
     steps: Annotated[
         str | None, typer.Option(help="Rungs of the ladders: one number, or LOW,DETAILS; default the model's.")
@@ -61,6 +61,9 @@ def sample(
         float | None,
         typer.Option(help="For hierarchical VAEs: of the latents' standard deviations, in (0, 10]; default 1."),
     ] = None,
+    texture: Annotated[
+        bool, typer.Option("--texture", help="Draw also with a model that is not for drawing, such as photos.")
+    ] = False,
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, default the model's.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images at once; changes no image.")] = 64,
     precision: PrecisionOption = None,
@@ -101,6 +104,7 @@ def sample(
         batch_size=batch_size,
         precision=precision,
         temperature=temperature,
+        texture=texture,
     )
     keep_freed_memory()
     drawn = write_samples(request, out, show_scales=show_scales, overwrite=overwrite)

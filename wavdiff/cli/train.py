@@ -27,8 +27,8 @@ def train(
     config: Annotated[
         str,
         typer.Option(
-            help="A YAML file or a preset: tiny, photos, faces, fashion, celeba160, celeba-hq320, vdvae-fashion, "
-            "wavpool-fashion ..."
+            help="A YAML file or a preset: tiny, photos, faces, fashion, celeba64, celeba160, celeba-hq320, "
+            "vdvae-fashion, wavpool-fashion ..."
         ),
     ] = "tiny",
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/CONFIG. Rerun to continue.")] = None,
@@ -57,7 +57,7 @@ def train(
         Path | None, typer.Option(help="Say where the run in this folder stands, draw its curves, and stop.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved configuration and parameter count, and stop.")
+        bool, typer.Option("--dry-run", help="Print the resolved configuration, its size and how long it takes here.")
     ] = False,
 ) -> None:
     """Train a cascade; run the same command again to continue after an interruption.
@@ -105,11 +105,13 @@ def train(
     main = trainer.accelerator.is_main_process
     with training_progress(trainer.total, enabled=main) as trainer.report:
         if main:
+            trainer.expect = _say_if_long
             images = count_images(trainer.train_source)
             known = "a stream of" if images is None else f"{images:,}"
             typer.echo(
                 f"Training scales {', '.join(trainer.active) or 'none (all are trained)'}, steps "
-                f"{trainer.state.step} to {trainer.total}, on {known} images of {resolved.data.name}, into {folder}",
+                f"{trainer.state.step} to {trainer.total}, on {known} images of {resolved.data.name} as "
+                f"{_kind(resolved)}, into {folder}",
                 err=True,
             )
             _name_small_images(trainer.train_source, resolved)
@@ -141,6 +143,19 @@ def _name_small_images(source: Images, config: RunConfig) -> None:
             "enlarged (Lanczos), and teach smooth details",
             err=True,
         )
+
+
+def _kind(config: RunConfig) -> str:
+    height, width = config.image_size
+    return f"{width}x{height} {'gray' if config.channels == 1 else 'RGB'}"
+
+
+def _say_if_long(seconds: float) -> None:
+    """Say at once what will take hours, for the first record may be far."""
+    from wavdiff.training.status import duration
+
+    if seconds > 3600:
+        typer.echo(f"about {duration(seconds)} left, if steps go on as the second one", err=True)
 
 
 def _show_status(folder: Path) -> None:
@@ -178,10 +193,18 @@ def _nothing_left(folder: Path) -> Iterator[None]:
 
 def _size_report(config: RunConfig) -> str:
     from wavdiff.models import find_family
+    from wavdiff.training.estimate import estimate_training
 
     family = find_family(config.family)(config)
     model = family.build({})
     counts = {name: sum(weight.numel() for weight in part.parameters()) for name, part in family.parts.items()}
     rows = [(f"{name}: {count:,} parameters", family.part_note(name)) for name, count in counts.items()]
     rows.append((f"total: {sum(counts.values()):,} parameters", family.cost(model)))
-    return "\n".join("# " + ", ".join(filter(None, row)) for row in rows)
+    rows.append((f"images as {_kind(config)}", ""))
+    lines = [", ".join(filter(None, row)) for row in rows]
+    estimate = estimate_training(config)
+    if estimate is not None:
+        lines += estimate.report().splitlines()
+        if config.data.name == "celeba" and config.image_size > (64, 64) and estimate.is_long:
+            lines.append("what trains in a night on two cores: --config celeba64")
+    return "\n".join(f"# {line}" for line in lines)

@@ -127,8 +127,10 @@ def _number(record: dict[str, Any], what: str, name: str, form: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as text: "3 h 05 min", "12 min", "40 s"."""
+    """Seconds as text: "81 days", "3 h 05 min", "12 min", "40 s"."""
     minutes = int(seconds // 60)
+    if minutes >= 48 * 60:
+        return f"{minutes / 1440:,.0f} days"
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min" if minutes else f"{int(seconds)} s"

@@ -49,6 +49,7 @@ class Trainer:
 
     Attributes:
         state: where the run stands.
+        expect: called once, after the second step of a call, with the seconds that all others will take.
         stopped: after `run`: None where all is trained, else -1 for a limit or the number of a signal.
 
     Raises:
@@ -67,6 +68,7 @@ class Trainer:
     ) -> None:
         self._began = time.monotonic()
         self.config, self.out, self.report = config, out, report or (lambda record: None)
+        self.expect: Callable[[float], None] = lambda seconds: None
         self.limits = max_hours, max_steps
         self.stopped: int | None = None
         self.train_source, self.heldout_source = open_data(config)
@@ -166,6 +168,8 @@ class Trainer:
             outcome = self._step(batches, first, lambda: request.code(state.step + 1 - first))
             state.count(outcome, training.batch_size)
             done = not self.active
+            if state.step == first + 2:
+                self.expect(outcome.seconds * (self.total - state.step))
             if state.step % training.log_every == 0 or self.active != active:
                 self._log(state.recent.record(training.batch_size) | {"total": self.total})
                 state.recent = Recent()

@@ -65,7 +65,8 @@ class ModelConfig:
     """The cascade: image size (H, W), channels, wavelet, number of levels, and its networks.
 
     `details` is used at every scale, changed by `scale_networks`: {"1": {"width": 96}}. `ladders` are the default
-    noise ladders of `sample`, and of draws given a noisy picture.
+    noise ladders of `sample`, and of draws given a noisy picture. `draws`: whether it is for new images, too; a cascade
+    whose networks all see small parts, of pictures of any size, is not.
     """
 
     image_size: tuple[int, int] = (32, 32)
@@ -77,6 +78,7 @@ class ModelConfig:
     scale_networks: dict[str, Any] = field(default_factory=dict)
     conditioning_augmentation: bool = True
     ladders: dict[str, Any] = field(default_factory=dict)
+    draws: bool = True
 
     def __post_init__(self) -> None:
         require(self.channels in (1, 3), "model.channels must be 1 (gray) or 3 (RGB)", self.channels)
@@ -179,7 +181,7 @@ class CascadeConfig(RunConfig):
     """Everything `wavdiff train` needs to train a cascade, besides the output folder."""
 
     family: ClassVar[str] = "cascade"
-    free: ClassVar[tuple[str, ...]] = ("ladders",)
+    free: ClassVar[tuple[str, ...]] = ("ladders", "draws")
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

@@ -97,8 +97,10 @@ class CascadeFamily(Family[CascadeConfig, WaveletCascade]):
         """PSNR of denoising by scale and noise level of the image (of 255), losses by standardised noise level."""
         return flat_numbers(heldout_numbers(model, images))
 
-    def draw(self, model: WaveletCascade, seeds: list[int]) -> Tensor:
-        """Samples, along the model's own schedules."""
+    def draw(self, model: WaveletCascade, seeds: list[int]) -> Tensor | None:
+        """Samples, along the model's own schedules, of a model that is for them."""
+        if not model.draws:
+            return None
         shape = (model.channels, *model.image_size)
         low, details = model.schedule("lowpass"), model.schedule("details")
         return model.sample(shape, seeds, lowpass_schedule=low, detail_schedule=details)[-1]

@@ -52,6 +52,7 @@ class WaveletCascade(CascadeVerbs, ModelMixin, ConfigMixin):
         lowpass_range: pixels in [0, 1] to which `sample` stretches a drawn low-pass image by default, or None.
         noise_max: strongest noise in an image, [0, 1] units, that denoising was trained for; None: not known.
         noise_min: weakest noise; None: not known, and taken to be the default of `NoiseDistribution`.
+        draws: whether it is for new images, too.
     """
 
     @register_to_config
@@ -69,6 +70,7 @@ class WaveletCascade(CascadeVerbs, ModelMixin, ConfigMixin):
         lowpass_range: list[float] | None = None,
         noise_max: float | None = None,
         noise_min: float | None = None,
+        draws: bool = True,
     ) -> None:
         super().__init__()
         if channels not in (1, 3):
@@ -118,6 +120,11 @@ class WaveletCascade(CascadeVerbs, ModelMixin, ConfigMixin):
         """Pixels in [0, 1] to which a drawn low-pass image is stretched by default."""
         limits = self.config["lowpass_range"]
         return None if limits is None else (float(limits[0]), float(limits[1]))
+
+    @property
+    def draws(self) -> bool:
+        """Whether it is for new images, too."""
+        return bool(self.config["draws"])
 
     @property
     def noise_max(self) -> float | None:

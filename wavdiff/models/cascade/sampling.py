@@ -33,6 +33,7 @@ def sample_walk(
     correctors: tuple[int, int] | None = None,
     ascents: tuple[Ascent, Ascent] | None = None,
     lowpass_range: tuple[float, float] | Literal["model"] | None = "model",
+    texture: bool = False,
     counted: Counted | None = None,
     progress: Progress | None = None,
 ) -> list[Tensor]:
@@ -51,12 +52,14 @@ def sample_walk(
         ascents: (low-pass, details): the paper's stochastic ascent instead of schedules.
         lowpass_range: pixels in [0, 1] to which drawn low-pass images are stretched; None: they are not; default the
             cascade's.
+        texture: draw also with a model that is not for new images: what it draws has no objects.
         counted: told network calls, as in `CascadeVerbs.sample`; with schedules of images that fill a group up as well.
         progress: called with the number of images finished, after each batch.
 
     Returns:
         x_J, ..., x_{stop_scale}, each (N, C, h, w), clamped to [-1, 1] only by whoever saves them.
     """
+    check_draws(cascade, texture)
     if batch_size < 1:
         raise WavdiffError(f"batch_size must be at least 1, got {batch_size}")
     shape = (cascade.channels, *(size or cascade.image_size))
@@ -86,6 +89,15 @@ def sample_walk(
             if progress:
                 progress(count)
     return [torch.cat(images).clone() for images in zip(*walks, strict=True)]
+
+
+def check_draws(cascade: WaveletCascade, texture: bool) -> None:
+    """Refuse a model that is not for new images, unless texture is all that is wanted; raises WavdiffError."""
+    if not (cascade.draws or texture):
+        raise WavdiffError(
+            "this model restores pictures and does not draw them: its networks see small parts; --texture, in Python "
+            "texture=True, draws what it knows, which is texture without objects"
+        )
 
 
 def sample_schedules(

@@ -153,6 +153,8 @@ def check_settings(settings: Any) -> dict[str, Any]:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
             raise WavdiffError(f"{name} must be a positive number, got {shown(value)}")
     check_range(given.get("lowpass_range"), "lowpass_range")
+    if not isinstance(given.get("draws", True), bool):
+        raise WavdiffError(f"draws must be true or false, got {shown(given['draws'])}")
     complete = [_complete(network) for network in (given["lowpass_network"], *networks)]
     mapping = {
         **{name: given[name] for name in ("image_size", "channels", "wavelet")},

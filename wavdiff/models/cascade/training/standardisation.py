@@ -43,6 +43,7 @@ def build_cascade(config: CascadeConfig, lowpass_std: float, detail_stds: list[f
             detail_stds=detail_stds,
             conditioning_augmentation=model.conditioning_augmentation,
             ladders=model.ladders,
+            draws=model.draws,
             noise_max=config.noise.image_max if config.noise.denoising_fraction > 0 else None,
             noise_min=config.noise.image_min if config.noise.denoising_fraction > 0 else None,
         )
