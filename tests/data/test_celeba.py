@@ -349,7 +349,7 @@ def test_celeba_hq_from_files_to_numbers(tmp_path: Path, monkeypatch: pytest.Mon
     outcome = run_cli(*command, *NARROW)
     assert outcome.code == 0, outcome.err
     held = open_source("hq", "heldout")
-    assert f"on {8 - len(held)} images of hq, into runs/celeba-hq320" in outcome.err
+    assert f"on {8 - len(held)} images of hq as 320x320 gray, into runs/celeba-hq320" in outcome.err
     card = " ".join(Path("runs/celeba-hq320/model/README.md").read_text().split())
     assert f"hq: {8 - len(held)} images to train on, {len(held)} held out. the images of the folder hq" in card
     assert "320x320, gray; 3 detail scales" in card and "research that is not commercial" in card
