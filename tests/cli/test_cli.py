@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from blind_models import saved, smoothing_cascade
 from conftest import Outcome, run_piped, run_python, scene
 from PIL import Image
 
-import wavdiff
+import wavdiff.cli
 from wavdiff import api
 from wavdiff.images import load_image
 
@@ -51,6 +52,12 @@ def drawn(cli: Cli, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 # --- help ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_warning_is_said_once() -> None:
+    with wavdiff.cli._short_warnings():
+        said = [warnings.formatwarning(text, UserWarning, "some.py", 1) for text in ("odd", "odd", "even")]
+    assert said == ["wavdiff: odd\n", "", "wavdiff: even\n"]
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -13,6 +13,7 @@ from wavdiff import api
 from wavdiff.data import heldout_batch, open_source
 from wavdiff.evaluation import EvaluationRequest, metrics, run_evaluation
 from wavdiff.evaluation.report_files import write_files
+from wavdiff.evaluation.tables import for_terminal
 from wavdiff.evaluation.trials import trials
 from wavdiff.system.errors import WavdiffError
 
@@ -61,7 +62,7 @@ def test_a_report_says_what_was_measured(
 
     text = (out / "evaluation.md").read_text()
     assert f"{results['denoise']['51/255']['noisy']['psnr']:.2f}" in text and "25/255" in text
-    assert outcome.out.strip() == text.strip()
+    assert outcome.out.strip() == for_terminal(text).strip()
     assert (out / "denoising.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -141,6 +142,29 @@ def test_samples_are_measured_against_training_and_heldout_images(
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"evaluation.json", "evaluation.md", "neighbours-model.png", "samples-model.png"}
     assert "KID" not in text or "FID" not in text
+
+
+def test_tables_stand_in_columns_in_a_terminal() -> None:
+    table = "| | 25/255 | long one |\n|---|---|---|\n| méthode | 1.00 | – |\n| b | 12.00 | 3 |\n"
+    shown = for_terminal("# Title\n\nSome *text*, [a page](page.html), [x.html](x.html).\n\n" + table).splitlines()
+    assert shown[:4] == ["Title", "", "Some *text*, a page: page.html, x.html.", ""]
+    assert shown[4:] == [
+        "         25/255  long one",
+        "─────────────────────────",
+        "méthode    1.00         –",
+        "b         12.00         3",
+    ]
+
+
+def test_how_far_an_evaluation_is(tiny_run: Path, tmp_path: Path) -> None:
+    moved: list[tuple[str, int, int]] = []
+
+    def advance(unit: str, done: int, total: int, line: str) -> None:
+        moved.append((unit, done, total))
+
+    asked = EvaluationRequest(models=(str(tiny_run),), sigmas=(0.1, 0.2), factors=(2,), limit=2, bm3d=False)
+    run_evaluation(asked, tmp_path, advance=advance)
+    assert moved == [("trials", done, 3) for done in range(4)]
 
 
 def test_files_of_a_report_are_whole_or_stay_as_they_were(tmp_path: Path) -> None:

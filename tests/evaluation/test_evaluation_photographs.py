@@ -22,6 +22,7 @@ from wavdiff.evaluation.photographs import crops, measuring
 from wavdiff.evaluation.photographs.calibration import expected_gaps, measure_draws
 from wavdiff.evaluation.photographs.reading import central, find_photographs
 from wavdiff.evaluation.scores import HIGHEST_PSNR, average, score
+from wavdiff.evaluation.tables import for_terminal
 from wavdiff.system.errors import WavdiffError
 
 pytest.importorskip("matplotlib")
@@ -327,7 +328,7 @@ def test_the_command(cli: Callable[..., Any], tiny_model: Path, tiny_run: Path, 
     assert [one["name"] for one in results["pictures"]] == ["a.png"]
     assert sorted(line.split(":")[0] for line in results["skipped"]) == ["broken.png", "tiny.png"]
     assert "skipped: broken.png" in outcome.err and "tiny.png: has 9x40 pixels" in outcome.out
-    assert outcome.out.strip() == (out / "evaluation.md").read_text().strip()
+    assert outcome.out.strip() == for_terminal((out / "evaluation.md").read_text()).strip()
     assert (out / "denoising.png").is_file() and not (out / "crops.html").exists()
     assert cli("evaluate", place, "--model", tiny_model, *options).code == 1  # the report is there
 

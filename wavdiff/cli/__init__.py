@@ -111,14 +111,17 @@ def _usage(error: Any, arguments: list[str]) -> str:
 
 @contextmanager
 def _short_warnings() -> Iterator[None]:
-    """Warnings of this package are a line each, without the place in its code."""
-    before = warnings.formatwarning
+    """Warnings of this package are a line each, said once, without the place in its code."""
+    before, said = warnings.formatwarning, set[str]()
 
     def short(
         message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
     ) -> str:
         if category is UserWarning:
-            return f"wavdiff: {one_line(str(message))}\n"
+            text = f"wavdiff: {one_line(str(message))}\n"
+            repeated = text in said
+            said.add(text)
+            return "" if repeated else text
         return before(message, category, filename, lineno, line)
 
     warnings.formatwarning = short

@@ -72,12 +72,15 @@ def evaluate(
         of_cascades = {"--kid": bool(kid), "--sigmas": sigmas != SIGMAS, "--factors": factors != FACTORS}
         refuse_given(of_cascades, f"is for cascades, and {named[0]} is none")
         from wavdiff.evaluation.families import FamilyRequest, run_family_evaluation
+        from wavdiff.evaluation.tables import for_terminal
 
         asked = FamilyRequest(named[0], data, data_dir, limit, importance, seed, update_card)
-        typer.echo(run_family_evaluation(asked, out, lambda line: typer.echo(one_line(line), err=True)))
+        typer.echo(for_terminal(run_family_evaluation(asked, out, lambda line: typer.echo(one_line(line), err=True))))
         return
     refuse_given({"--importance": importance is not None}, "is for hierarchical VAEs")
+    from wavdiff.batch.report import batch_report
     from wavdiff.evaluation import EvaluationRequest, PhotographRequest, run_evaluation, run_photographs
+    from wavdiff.evaluation.tables import for_terminal
 
     shared: dict[str, Any] = {
         "models": named,
@@ -89,15 +92,14 @@ def evaluate(
         "update_card": update_card,
     }
 
-    def say(line: str) -> None:
-        typer.echo(one_line(line), err=True)
-
-    if folder is not None:
-        photographs = PhotographRequest(**shared, crop=crop, draws=samples, shown=crops)
-        text = run_photographs(folder, photographs, out, say)
-    else:
-        text = run_evaluation(EvaluationRequest(**shared, data=data, data_dir=data_dir, kid_samples=kid), out, say)
-    typer.echo(text)
+    with batch_report(1, remaining=True) as report:
+        if folder is not None:
+            photographs = PhotographRequest(**shared, crop=crop, draws=samples, shown=crops)
+            text = run_photographs(folder, photographs, out, report.say, report.advance)
+        else:
+            heldout = EvaluationRequest(**shared, data=data, data_dir=data_dir, kid_samples=kid)
+            text = run_evaluation(heldout, out, report.say, report.advance)
+    typer.echo(for_terminal(text))
 
 
 def _models(model: str | None, others: list[str], default: str) -> tuple[str, ...]:

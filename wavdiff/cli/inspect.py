@@ -70,6 +70,7 @@ def inspect(
     check_number("--seed", seed, 0, LARGEST_SEED)
     places = tuple(_place(text) for text in pixel or ())
     from wavdiff.evaluation.inspection import InspectionRequest, describe, inspect_file, planned_files, write_inspection
+    from wavdiff.evaluation.tables import for_terminal
     from wavdiff.models.cascade.saved import load_cascade
 
     request = InspectionRequest(sigma=level, seed=seed or 0, places=places)
@@ -81,21 +82,22 @@ def inspect(
     cascade = load_cascade(model)
     description = describe(cascade, one_line(model))
     if image is None:
-        typer.echo(json.dumps(description.as_json(), indent=1) if as_json else description.as_markdown())
+        typer.echo(json.dumps(description.as_json(), indent=1) if as_json else for_terminal(description.as_markdown()))
         return
     seen = inspect_file(cascade, image, request)
     text, numbers = write_inspection(seen, description, one_line(image.name), folder)
-    typer.echo(json.dumps(numbers, indent=1) if as_json else text)
+    typer.echo(json.dumps(numbers, indent=1) if as_json else for_terminal(text))
     typer.echo(one_line(f"{folder}: {', '.join(planned_files(len(seen.rows)))}"), err=True)
 
 
 def _inspect_blocks(model: str, seed: int, out: Path, as_json: bool, overwrite: bool) -> None:
     """What the blocks of a hierarchical VAE do."""
     from wavdiff.evaluation.families import INSPECTED, FamilyRequest, inspect_family
+    from wavdiff.evaluation.tables import for_terminal
 
     refuse_existing([out / name for name in INSPECTED], overwrite)
     numbers, text = inspect_family(FamilyRequest(model, limit=1000, seed=seed), out)
-    typer.echo(json.dumps(numbers, indent=1) if as_json else text)
+    typer.echo(json.dumps(numbers, indent=1) if as_json else for_terminal(text))
     typer.echo(one_line(f"{out}: {', '.join(INSPECTED)}"), err=True)
 
 

@@ -15,7 +15,7 @@ from wavdiff import api
 from wavdiff.data import ExampleDataset, Images, heldout_batch
 from wavdiff.data.protocols import EncodedImage
 from wavdiff.evaluation import metrics
-from wavdiff.evaluation.report_files import Say
+from wavdiff.evaluation.report_files import Advance, Say, quiet
 from wavdiff.evaluation.request import EvaluationRequest
 from wavdiff.images import image_grid, save_image
 from wavdiff.models.cascade.model import WaveletCascade
@@ -32,7 +32,13 @@ MOST_DISTANCES = 1000
 
 
 def measure_samples(
-    name: str, cascade: WaveletCascade, config: RunConfig, request: EvaluationRequest, out: Path, say: Say
+    name: str,
+    cascade: WaveletCascade,
+    config: RunConfig,
+    request: EvaluationRequest,
+    out: Path,
+    say: Say,
+    advance: Advance = quiet,
 ) -> dict[str, Any]:
     """KID-EffLite0 with jackknife standard errors, and distances to the nearest training image.
 
@@ -54,7 +60,14 @@ def measure_samples(
 
     between = kid("held-out", features["held-out"], "training")
     started = time.perf_counter()
-    images = api.sample(cascade, count, request.seed)
+    drawn_so_far = 0
+
+    def progress(finished: int) -> None:
+        nonlocal drawn_so_far
+        drawn_so_far += finished
+        advance("images", drawn_so_far, count, f"{drawn_so_far} of {count} images drawn")
+
+    images = api.sample(cascade, count, request.seed, progress=progress)
     seconds = time.perf_counter() - started
     drawn = extractor(images)
     part = images[:MOST_DISTANCES]

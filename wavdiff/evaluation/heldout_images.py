@@ -16,7 +16,17 @@ from wavdiff.data.config import DataConfig
 from wavdiff.evaluation import metrics
 from wavdiff.evaluation.drawn import measure_samples
 from wavdiff.evaluation.plots import plot_denoising, pyplot
-from wavdiff.evaluation.report_files import NUMBERS, REPORT, Say, as_json, heading, update_card, write_files
+from wavdiff.evaluation.report_files import (
+    NUMBERS,
+    REPORT,
+    Advance,
+    Say,
+    as_json,
+    heading,
+    quiet,
+    update_card,
+    write_files,
+)
 from wavdiff.evaluation.request import KID_LEAST, EvaluationRequest
 from wavdiff.evaluation.scores import Rows, Scores, psnr_line
 from wavdiff.evaluation.tables import score_table
@@ -74,7 +84,11 @@ def _row(trial: Trial, seed: int, *, drawn: bool) -> dict[str, Scores]:
 
 
 def measure_heldout(
-    cascades: Mapping[str, WaveletCascade], images: Tensor, request: EvaluationRequest, say: Say
+    cascades: Mapping[str, WaveletCascade],
+    images: Tensor,
+    request: EvaluationRequest,
+    say: Say,
+    advance: Advance = quiet,
 ) -> dict[str, Rows]:
     """Denoise and enlarge images (N, C, H, W); noise and draws of image k have seed `request.seed` + k.
 
@@ -92,13 +106,17 @@ def measure_heldout(
     seeds = range(request.seed, request.seed + len(images))
     noise = torch.stack([torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(k)) for k in seeds])
     tables: dict[str, Rows] = {"denoise": {}, "upscale": {}}
-    for task, trial in trials(images, lambda _: noise, cascades, request, filters=["bicubic"]):
+    total = len(request.sigmas) + len(request.factors)
+    advance("trials", 0, total, "")
+    each = trials(images, lambda _: noise, cascades, request, filters=["bicubic"])
+    for done, (task, trial) in enumerate(each, start=1):
         tables[task][trial.name] = _row(trial, request.seed, drawn=task == "upscale")
         say(f"{task} {psnr_line(trial.name, tables[task][trial.name])}")
+        advance("trials", done, total, f"{done} of {total} trials")
     return tables
 
 
-def run_evaluation(request: EvaluationRequest, out: Path, say: Say = lambda text: None) -> str:
+def run_evaluation(request: EvaluationRequest, out: Path, say: Say = quiet, advance: Advance = quiet) -> str:
     """Measure, write `evaluation.json`, `evaluation.md` and pictures into `out`, and return the Markdown."""
     if request.sigmas:
         pyplot()  # before minutes of measuring, not after
@@ -117,9 +135,9 @@ def run_evaluation(request: EvaluationRequest, out: Path, say: Say = lambda text
     images = heldout_batch(held_source, **config.example_settings, limit=request.limit)
     numbers = {"source": source, "held-out": len(images), "size": list(images.shape[1:])}
     results = heading(replace(request, data_dir=None, data=source), numbers, cascades)
-    results |= {task: rows for task, rows in measure_heldout(cascades, images, request, say).items() if rows}
+    results |= {task: rows for task, rows in measure_heldout(cascades, images, request, say, advance).items() if rows}
     if request.kid_samples:
-        results["samples"] = measure_samples(subject, cascades[subject], config, request, out, say)
+        results["samples"] = measure_samples(subject, cascades[subject], config, request, out, say, advance)
     text = heldout_report(results)
     write_files(out, {NUMBERS: as_json(results), REPORT: text})
     if request.sigmas:

@@ -18,6 +18,14 @@ from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.system.atomic import written_whole
 
 Say = Callable[[str], None]
+Advance = Callable[[str, int, int, str], None]
+"""Told how far something is: what is counted, how many of them are done, of how many, and a line that says so."""
+
+
+def quiet(*_: object) -> None:
+    """Say nothing."""
+
+
 NUMBERS, REPORT = "evaluation.json", "evaluation.md"
 CARD_MARK = "<!-- written by wavdiff evaluate --update-card -->"
 

@@ -11,7 +11,7 @@ import torch
 from wavdiff.data.protocols import ImageSource, classes_of
 from wavdiff.evaluation.families import classifier, vae
 from wavdiff.evaluation.families.request import FamilyRequest
-from wavdiff.evaluation.report_files import NUMBERS, REPORT, Say, as_json, update_card, where, write_files
+from wavdiff.evaluation.report_files import NUMBERS, REPORT, Say, as_json, quiet, update_card, where, write_files
 from wavdiff.images import save_image
 from wavdiff.models.family import Family, load_model
 from wavdiff.models.folders import data_section, family_of, find_any_model, training_configuration
@@ -60,7 +60,7 @@ def open_subject(request: FamilyRequest) -> Subject:
     return Subject(model, family, images, source)
 
 
-def run_family_evaluation(request: FamilyRequest, out: Path, say: Say = lambda text: None) -> str:
+def run_family_evaluation(request: FamilyRequest, out: Path, say: Say = quiet) -> str:
     """Measure, write `evaluation.json` and `evaluation.md` into `out`, and return the Markdown.
 
     Raises:

@@ -18,6 +18,7 @@ from wavdiff.evaluation import metrics
 from wavdiff.evaluation.photographs.calibration import measure_draws
 from wavdiff.evaluation.photographs.crops import Strip, Tile, textured_window
 from wavdiff.evaluation.photographs.reading import Photograph
+from wavdiff.evaluation.report_files import Say, quiet
 from wavdiff.evaluation.request import PhotographRequest
 from wavdiff.evaluation.scores import Rows, Scores, level_name, score
 from wavdiff.evaluation.trials import Trial, trials
@@ -44,9 +45,9 @@ def trials_of(
 
 
 def measure_photograph(
-    photograph: Photograph, cascades: Mapping[str, WaveletCascade], request: PhotographRequest
+    photograph: Photograph, cascades: Mapping[str, WaveletCascade], request: PhotographRequest, done: Say = quiet
 ) -> tuple[dict[str, Rows], list[Strip]]:
-    """Measure all methods on one picture, at all levels and factors of the request.
+    """Measure all methods on one picture, at all levels and factors of the request; `done` is told of each.
 
     Returns:
         Tables by task, "denoise", "upscale", and "samples" (draws beside mean mode, in dB; see `measure_draws`); and
@@ -63,6 +64,7 @@ def measure_photograph(
         strips.append(strip)
         if drawn:
             tables["samples"][trial.name] = drawn
+        done(photograph.name)
     return tables, strips
 
 

@@ -14,7 +14,17 @@ from wavdiff.evaluation.photographs.measuring import measure_photograph, warm_up
 from wavdiff.evaluation.photographs.photograph_report import photograph_report
 from wavdiff.evaluation.photographs.reading import Photograph, central, find_photographs, read_photographs
 from wavdiff.evaluation.plots import plot_denoising, plot_enlarging, pyplot
-from wavdiff.evaluation.report_files import NUMBERS, REPORT, Say, as_json, heading, update_card, write_files
+from wavdiff.evaluation.report_files import (
+    NUMBERS,
+    REPORT,
+    Advance,
+    Say,
+    as_json,
+    heading,
+    quiet,
+    update_card,
+    write_files,
+)
 from wavdiff.evaluation.request import LEAST_SIDE, PhotographRequest
 from wavdiff.evaluation.scores import average, psnr_line
 from wavdiff.models.cascade.model import WaveletCascade
@@ -23,11 +33,25 @@ from wavdiff.models.folders import find_model
 from wavdiff.system.errors import WavdiffError
 
 
-def run_photographs(place: Path, request: PhotographRequest, out: Path, say: Say = lambda text: None) -> str:
-    """Measure the photographs of a folder, or one picture; the report in Markdown; see `evaluate_photographs`."""
+def run_photographs(
+    place: Path, request: PhotographRequest, out: Path, say: Say = quiet, advance: Advance = quiet
+) -> str:
+    """Measure the photographs of a folder, or one picture; the report in Markdown; see `evaluate_photographs`.
+
+    `advance` is told of every noise level and factor of a picture that is done.
+    """
     skipped: list[str] = []
-    photographs = read_photographs(find_photographs(place), skipped)
-    return evaluate_photographs(photographs, place.resolve().name, request, out, say, skipped)[0]
+    files = find_photographs(place)
+    total = min(len(files), request.limit) * (len(request.sigmas) + len(request.factors))
+    counted = itertools.count(1)
+
+    def done(name: str) -> None:
+        number = next(counted)
+        advance("trials", number, total, f"{number} of {total} trials, {name}")
+
+    advance("trials", 0, total, "")
+    photographs = read_photographs(files, skipped)
+    return evaluate_photographs(photographs, place.resolve().name, request, out, say, skipped, done)[0]
 
 
 def evaluate_photographs(
@@ -35,8 +59,9 @@ def evaluate_photographs(
     title: str,
     request: PhotographRequest,
     out: Path,
-    say: Say = lambda text: None,
+    say: Say = quiet,
     skipped: list[str] | None = None,
+    done: Say = quiet,
 ) -> tuple[str, dict[str, Any]]:
     """Measure photographs from anywhere and write the report.
 
@@ -47,6 +72,7 @@ def evaluate_photographs(
         out: folder of the report: `evaluation.json`, `evaluation.md`, plots, `crops.html` and `crops/`.
         say: is told of each picture.
         skipped: pictures left out, and why; grows while `photographs` are read.
+        done: is told the name of a picture after every noise level and factor.
 
     Returns:
         The report in Markdown, and what `evaluation.json` holds.
@@ -58,7 +84,7 @@ def evaluate_photographs(
     pyplot()  # before hours of measuring, not after
     cascades = {name: load_cascade(name) for name in request.models}
     chosen = itertools.islice(_measurable(photographs, request, skipped), request.limit)
-    pictures, crops = _measure_each(chosen, cascades, request, out, say)
+    pictures, crops = _measure_each(chosen, cascades, request, out, say, done)
     for line in skipped:
         say(f"skipped: {line}")
     if not pictures:
@@ -84,6 +110,7 @@ def _measure_each(
     request: PhotographRequest,
     out: Path,
     say: Say,
+    done: Say,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """What `evaluation.json` says of each picture, and {name: file of its crops}, which are written."""
     pictures: list[dict[str, Any]] = []
@@ -94,7 +121,7 @@ def _measure_each(
         if size not in sizes:
             warm_up(cascades, request, size)
             sizes.add(size)
-        tables, strips = measure_photograph(photograph, cascades, request)
+        tables, strips = measure_photograph(photograph, cascades, request, done)
         if len(crops) < request.shown and strips:
             stem = re.sub(r"[^\w.-]+", "_", Path(photograph.name).stem)[:40]  # a name for links
             crops[photograph.name] = f"crops/{len(pictures):03d}-{stem}.png"
