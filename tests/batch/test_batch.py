@@ -323,6 +323,8 @@ class FakeRequest:
     add_noise: bool = False
     colour: str = "channels"
     pages: tuple[int, ...] | None = None
+    denoise: bool = False
+    strength: float = 1.0
 
 
 class FakeCascade:

@@ -198,6 +198,45 @@ def test_enlarged_draws_have_an_octave_each(tmp_path):
     assert inside.mean() > 0.5  # where nothing was clipped to the range of the file
 
 
+@pytest.mark.parametrize("mode", ["RGB", "LA", "CMYK"])
+def test_a_noisy_picture_is_denoised_and_then_enlarged(tmp_path, mode):
+    array = noise(*SIZE, {"RGB": 3, "LA": 2, "CMYK": 4}[mode])
+    image = Image.frombytes(mode, SIZE[::-1], array.tobytes())
+    image.save(tmp_path / "in.tif")
+    result = run(tmp_path / "in.tif", tmp_path / "out.tif", verb="upscale", denoise=True, sigma=0.1)
+    assert "differ from the denoised input" in result.messages[-1]
+    run(tmp_path / "in.tif", tmp_path / "clean.tif", sigma=0.1)
+    run(tmp_path / "clean.tif", tmp_path / "twice.tif", verb="upscale")
+    once, twice = (np.asarray(Image.open(tmp_path / f"{name}.tif")).astype(int) for name in ("out", "twice"))
+    assert once.shape == twice.shape == (2 * SIZE[0], 2 * SIZE[1], array.shape[2])
+    assert np.abs(once - twice).max() <= 2  # "twice" was rounded between
+
+
+def test_one_verb_after_the_other_in_memory():
+    x = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    model = cascade()
+    clean = api.denoise(x, 0.1, model=model, strength=0.6)
+    expected = api.upscale(clean, 2, model=model)
+    assert torch.allclose(api.upscale(x, 2, denoise=True, sigma=0.1, strength=0.6, model=model), expected, atol=1e-6)
+    assert torch.equal(
+        api.upscale(x, 2, sigma=0.1, model=model), api.upscale(x, 2, denoise=True, sigma=0.1, model=model)
+    )
+    assert not torch.allclose(api.upscale(x, 2, model=model), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_strength_is_the_part_of_the_noise_that_goes(tmp_path, mode):
+    array = noise(*SIZE, {"RGB": 3, "CMYK": 4}[mode])
+    Image.frombytes(mode, SIZE[::-1], array.tobytes()).save(tmp_path / "in.tif")
+    made = {}
+    for strength in (0.0, 0.25, 1.0):
+        run(tmp_path / "in.tif", tmp_path / f"{strength}.tif", strength=strength)
+        made[strength] = np.asarray(Image.open(tmp_path / f"{strength}.tif")).astype(float)
+    assert np.array_equal(made[0.0], array) and not np.array_equal(made[1.0], array)
+    inside = (made[1.0] > 0) & (made[1.0] < 255)  # elsewhere the result was limited after mixing
+    assert np.abs(made[0.25] - (0.75 * array + 0.25 * made[1.0]))[inside].max() <= 0.626
+
+
 def test_streams(tmp_path):
     source = io.BytesIO()
     Image.fromarray(noise(*SIZE, 3)).save(source, format="PNG")
@@ -250,6 +289,10 @@ def test_a_failure_on_the_way_leaves_nothing(tmp_path, monkeypatch):
         ({"samples": 2, "interval": 1.5}, "interval"),
         ({"seed": -1}, "seed"),
         ({"add_noise": True, "sigma": None}, "add_noise"),
+        ({"strength": 1.5}, "strength"),
+        ({"strength": 0.5, "samples": 2}, "strength"),
+        ({"strength": 0.5, "mode": "sample"}, "strength"),
+        ({"strength": 0.5, "verb": "upscale"}, "give denoise"),
     ],
 )
 def test_wrong_requests_are_named(settings, named):

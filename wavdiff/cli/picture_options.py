@@ -72,6 +72,10 @@ class PictureOptions:
             metavar="fast|good|best", help="The mean over 1, 2 or 8 turned, mirrored and shifted copies: takes as long."
         ),
     ] = "fast"
+    strength: Annotated[
+        float,
+        typer.Option(metavar="0..1", help="Part of the noise that is taken away; 0.8 leaves a grain of a fifth."),
+    ] = 1.0
     samples: Annotated[
         int, typer.Option(metavar="N", help="N posterior draws, their mean, and maps of their standard deviation.")
     ] = 0
@@ -109,6 +113,8 @@ class PictureOptions:
             raise WavdiffError(f"--quality must be fast, good or best, got {shown(self.quality)}")
         if self.quality != "fast" and (draws_one or samples):
             raise WavdiffError(f"--quality {self.quality} is for means, and a mean of draws is no draw; leave it out")
+        if not 0 <= self.strength <= 1:
+            raise WavdiffError(f"--strength must be in [0, 1], got {self.strength:g}")
         check_number("--samples", samples, 0, MOST_DRAWS)
         check_number("--seed", self.seed, 0, LARGEST_SEED)
         check_number("--steps", self.steps, 1, MOST_STEPS)
@@ -161,6 +167,7 @@ class PictureOptions:
             memory_bytes=memory,
             pages=None if self.pages is None else read_pages(self.pages),
             colour="luma" if self.colour == "luma" else "channels",
+            strength=self.strength,
             **own,
         )
         if PictureBatch(options, found, naming, request, variants).run():

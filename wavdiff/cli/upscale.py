@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from wavdiff.cli.options import MOST_DRAWS, check_number, whole_numbers
+from wavdiff.cli.options import MOST_DRAWS, check_number, noise_level, whole_numbers
 from wavdiff.cli.picture_options import PictureOptions, picture_command
 from wavdiff.system.errors import WavdiffError
-from wavdiff.system.messages import shown
+from wavdiff.system.messages import check_sigma, shown
 
 
 @picture_command(
@@ -27,6 +27,12 @@ def upscale(
     ] = None,
     longest: Annotated[
         int | None, typer.Option(metavar="PIXELS", help="Longest side of the results, in place of a factor.")
+    ] = None,
+    denoise: Annotated[
+        bool, typer.Option("--denoise", help="Remove noise first, of a level that is measured, or of --sigma.")
+    ] = False,
+    sigma: Annotated[
+        str | None, typer.Option(help="Noise to remove first: its standard deviation, such as 10/255.")
     ] = None,
     mode: Annotated[str, typer.Option(help="mean (sharp where it is sure) or sample (a plausible picture).")] = "mean",
     n: Annotated[int, typer.Option("--n", help="With --mode sample: number of variants, a file each.")] = 1,
@@ -46,7 +52,9 @@ def upscale(
     check_number("--longest", longest, 1, 1_000_000)
     if factor is not None and not factor > 1:
         raise WavdiffError(f"--factor must be above 1, such as 2, 4 or 1.5, got {factor:g}")
-    own = {"factor": factor or 2, "size": sides and (sides[1], sides[0]), "longest": longest}
+    level = None if sigma is None else check_sigma(noise_level(sigma), "--sigma")
+    noise = {"denoise": denoise or level is not None, "sigma": level}
+    own = {"factor": factor or 2, "size": sides and (sides[1], sides[0]), "longest": longest, **noise}
     suffix = f"_{size.lower()}" if size else f"_{longest}" if longest else f"_x{own['factor']:g}"
     if mode not in ("mean", "sample"):
         raise WavdiffError(f"--mode must be mean or sample, got {mode!r}")

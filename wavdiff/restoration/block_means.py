@@ -87,11 +87,18 @@ class BlockMeans:
         factor: side of a block.
         completed: what is written for a rectangle of colour.
         maximum: largest integer of the file.
+        denoised: whether the small picture was denoised before.
     """
 
     def __init__(
-        self, small: Read, factor: int, completed: Callable[[Rectangle, Tensor], Planes], maximum: int
+        self,
+        small: Read,
+        factor: int,
+        completed: Callable[[Rectangle, Tensor], Planes],
+        maximum: int,
+        denoised: bool = False,
     ) -> None:
+        self._of = "the denoised input" if denoised else "the input"
         self._small, self._factor, self._completed, self._maximum = small, factor, completed, maximum
         self.largest = 0.0
 
@@ -114,6 +121,6 @@ class BlockMeans:
     def report(self) -> str:
         """What was found, as a line."""
         return (
-            f"block means of the result differ from the input by at most {255 * self.largest:.2g}/255, rounding to "
+            f"block means of the result differ from {self._of} by at most {255 * self.largest:.2g}/255, rounding to "
             f"{self._maximum.bit_length()} bits included"
         )

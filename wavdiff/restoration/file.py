@@ -23,10 +23,10 @@ from wavdiff.images.disk_array import Plane, temporary_file
 from wavdiff.images.pages import Stack, true_notes
 from wavdiff.images.rectangle import Write
 from wavdiff.models.cascade.model import WaveletCascade
+from wavdiff.restoration.cleaned import restoring
 from wavdiff.restoration.plain import Plain
 from wavdiff.restoration.posterior_files import write_summary
 from wavdiff.restoration.request import RestorationRequest, RestorationResult, planned_outputs
-from wavdiff.restoration.restorer import Restorer
 from wavdiff.restoration.tiled import Progress
 from wavdiff.system.atomic import written_whole
 from wavdiff.system.errors import WavdiffError
@@ -127,8 +127,7 @@ def _restore_page(
     try:
         with open_picture(source, spool_bytes=request.memory_bytes // 8, page=page) as reader, ExitStack() as writers:
             info, notes = true_notes(reader.info, complete, request.verb == "upscale")
-            work = Restorer(cascade, reader, request, progress, limited=True)
-            writers.callback(work.close)
+            work = writers.enter_context(restoring(cascade, reader, request, progress, limited=True))
             work.messages += notes
             kind = None if isinstance(target, Path) else _format_name(format or reader.info.format)
 

@@ -12,7 +12,7 @@ from wavdiff.system.messages import real_number, shown, whole_number
 Quality = Literal["fast", "good", "best"]
 QUALITIES: dict[Quality, int] = {"fast": 1, "good": 2, "best": 8}
 """Of means: over how many copies of the picture (see `copies`)."""
-REAL = ("sigma", "gain", "read_noise", "white", "interval", "factor")
+REAL = ("sigma", "gain", "read_noise", "white", "interval", "factor", "strength")
 WHOLE = ("longest", "samples", "seed", "steps")
 """What must be a number, and a whole one."""
 DENOISED_OCTAVES = 3
@@ -47,6 +47,8 @@ class RestorationRequest:
         colour: how a gray cascade takes an RGB picture: "channels" (apart) or "luma" (see `channels`).
         pages: of a TIFF file of several, from 0; None: all, each restored as a picture of its own.
         add_noise: add noise of `sigma` to the picture first, and measure PSNR.
+        denoise: for "upscale": remove noise first, as the settings for "denoise" say.
+        strength: of means: the part of the noise that is taken away, in [0, 1].
 
     Raises:
         WavdiffError: values out of range, or that do not go together.
@@ -74,6 +76,8 @@ class RestorationRequest:
     add_noise: bool = False
     colour: Literal["channels", "luma"] = "channels"
     pages: tuple[int, ...] | None = None
+    denoise: bool = False
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
         # Python's own numbers, whatever they were: NumPy's integers would key other noise.
@@ -97,6 +101,15 @@ class RestorationRequest:
             raise WavdiffError(f"seed must be at least 0, got {self.seed}")
         self._check_noise()
         self._check_size()
+        if not 0 <= self.strength <= 1:
+            raise WavdiffError(f"strength must be in [0, 1], got {self.strength:g}")
+        draws = self.samples or (self.mode == "sample" and self.verb == "denoise")
+        if self.strength < 1 and (draws or self.add_noise):
+            raise WavdiffError(
+                f"strength is for means of pictures as they are, without draws or add_noise, got {self.strength:g}"
+            )
+        if self.verb == "upscale" and not self.denoise and (self.sigma is not None or self.strength < 1):
+            raise WavdiffError("strength is of removing noise; give denoise with it, or leave it out")
         if self.add_noise and self.samples:
             raise WavdiffError("add_noise measures one result; give it without samples")
         if self.add_noise and self.white is not None:

@@ -145,6 +145,7 @@ class Restorer:
         if self._white < 1:
             write = rescaled_write(write, self._white)
         picture, seed, finish = self.noisy, self.request.seed + draw, self._finish()
+        write = self._weakened(picture.read, write)
         if finish is None:
             self._run(picture, self._known, write, mode, seed, self._copies)
             return
@@ -175,7 +176,7 @@ class Restorer:
             return Fidelity(self.noisy.read, self._plain("colour").read)
         if self.task.factor == 1 or self._worked != self.size:
             return None
-        return BlockMeans(self.noisy.read, self.task.factor, self.completed, maximum)
+        return BlockMeans(self.noisy.read, self.task.factor, self.completed, maximum, self.request.denoise)
 
     def completed(self, where: Rectangle, colour: Tensor) -> Planes:
         """A rectangle of the result with its planes beside colour; colour is divided by its opacity."""
@@ -204,8 +205,14 @@ class Restorer:
         write: Write = plane.write
         if name == "alpha":
             write = limited(given.read, given.size, self.task.factor, write)
+        else:
+            write = self._weakened(given.read, write)
         self._run(given, self.task.study(given, prefix, self.messages), write, "mean", 0)
         return plane if self._worked == self.size else reduced_plane(plane, self.size, in_memory)
+
+    def _weakened(self, noisy: Read, write: Write) -> Write:
+        part = self.request.strength if self.request.verb == "denoise" else 1.0
+        return write if part == 1 else lambda where, values: write(where, noisy(where).lerp(values, part))
 
     def _run(
         self,
