@@ -57,7 +57,7 @@ def test_training_and_samples_take_it_too(targa: None, tmp_path: Path) -> None:
 
 def test_what_it_cannot_hold_is_refused_or_told(targa: None, tmp_path: Path) -> None:
     assert check_output_path(tmp_path / "a.tga", plain_info((2, 2), 1, bits=16)) != ()
-    with pytest.raises(WavdiffError, match=r"must end in one of .*\.gif, \.tga, not '\.xyz'"):
+    with pytest.raises(WavdiffError, match=r"must end in one of .*\.fts, \.tga, not '\.xyz'"):
         check_output_path(tmp_path / "a.xyz")
     (tmp_path / "a.tga").write_bytes(b"no picture")
     with pytest.raises(WavdiffError, match="not an image that can be read .*GIF, Targa"):

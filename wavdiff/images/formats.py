@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from wavdiff.system.errors import WavdiffError
 
-Trait = Literal["gray", "alpha", "palette alpha", "16 bits", "profile", "dpi"]
+Trait = Literal["gray", "alpha", "palette alpha", "16 bits", "floats", "profile", "dpi"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class FileFormat:
         longest_note: bytes of an EXIF block or XMP packet; 0 where there is neither.
         save_options: for Pillow.
         is_training_data: whether folders of training data are searched for it.
+        is_array: whether it holds an array of numbers, which Pillow does not read (see `codecs.arrays`).
     """
 
     title: str
@@ -44,6 +45,7 @@ class FileFormat:
     longest_note: int = 0
     save_options: dict[str, Any] = field(default_factory=dict)
     is_training_data: bool = True
+    is_array: bool = False
 
 
 FORMATS = {
@@ -110,6 +112,22 @@ FORMATS = {
         longest_side=65_535,
         is_training_data=False,
     ),
+    "NPY": FileFormat(
+        "NumPy",
+        (".npy",),
+        holds=("gray", "alpha", "16 bits", "floats"),
+        modes=("LA;16", "RGB;16", "RGBA;16"),
+        is_training_data=False,
+        is_array=True,
+    ),
+    "FITS": FileFormat(
+        "FITS",
+        (".fits", ".fit", ".fts"),
+        holds=("gray", "16 bits", "floats"),
+        modes=("RGB;16",),
+        is_training_data=False,
+        is_array=True,
+    ),
 }
 """The formats by Pillow's names, in the order in which messages list them."""
 
@@ -125,7 +143,6 @@ OTHERS = {
     **dict.fromkeys(
         (".exr", ".hdr"), "an image of floating-point light: bring it to 16 bits first, such as with `oiiotool`"
     ),
-    **dict.fromkeys((".fits", ".fit", ".fts"), "FITS: read it with astropy and give the array to `wavdiff.denoise`"),
     **dict.fromkeys(
         (".czi", ".lif", ".nd2", ".oib"), "a microscope's file: export TIFF, such as with Fiji or `bfconvert`"
     ),
@@ -134,6 +151,11 @@ OTHERS = {
     ),
 }
 """What suffixes say that are not read here, and what opens such files."""
+
+
+def pillow_formats() -> tuple[str, ...]:
+    """Names of the formats that Pillow reads and writes."""
+    return tuple(kind for kind, row in FORMATS.items() if not row.is_array)
 
 
 def writable_formats() -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from PIL.TiffImagePlugin import AppendingTiffWriter
 
+from wavdiff.images.codecs.arrays import array_format
 from wavdiff.images.codecs.exif import description_of, without_description
 from wavdiff.images.codecs.opening import opened
 from wavdiff.images.picture import PictureInfo
@@ -47,6 +48,8 @@ def find_pages(source: str | os.PathLike[str]) -> Stack:
     Raises:
         WavdiffError: as for `open_picture`.
     """
+    if array_format(Path(source)):
+        return Stack()
     with opened(source, page=0) as image:
         count = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
         if image.format != "TIFF":

@@ -3,7 +3,8 @@
 A file holds integers `v` from 0 to `m`, with `m` = 255 or 65535. Colour and key planes are `x = 2 v / m - 1` in
 [-1, 1], opacity is `v / m` in [0, 1]; on the way out `v` is rounded and limited to 0..m, so that reading and writing is
 the identity on the integers. Between files and tensors the integers lie in *bands*, an array (height, width, bands) of
-uint8 or uint16 in a fixed order: colour, key, opacity.
+uint8 or uint16 in a fixed order: colour, key, opacity. Files of arrays may hold numbers without a largest one instead
+(32 bits): `m` is then the value that is white, and nothing is rounded or limited.
 
 Always, more light is a larger number. So the inks of a CMYK picture are stored as the light that they leave: cyan,
 magenta and yellow make three colour planes which look like red, green and blue (0 ink: +1), and black makes a key
@@ -11,11 +12,29 @@ plane beside them. Nothing is converted, and the black generation and the profil
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from wavdiff.system.errors import WavdiffError
+
+FLOAT_STEP = 2.0**-24
+
+
+@dataclass(frozen=True)
+class ArrayNote:
+    """What a file of an array says beside its numbers.
+
+    Attributes:
+        dtype: NumPy's name of their type and byte order, such as "<f8".
+        is_flat: whether the array is (H, W), without an axis of channels.
+        header: of a FITS file, a card a line.
+    """
+
+    dtype: str
+    is_flat: bool
+    header: str | None = None
 
 
 @dataclass(frozen=True)
@@ -29,7 +48,7 @@ class PictureInfo:
             "RGB;16", "RGBA;16", "LA;16", "CMYK;16" for those of 16 bits, which Pillow does not have.
         has_alpha: whether there is an opacity plane.
         has_key: whether there is a key plane (black ink) beside the three colour planes.
-        bits: bits per sample, 8 or 16.
+        bits: bits per sample, 8 or 16; 32 for floating point.
         format: Pillow's name of the file's format, such as "PNG", or None for a picture that was in no file.
         icc_profile: the colour profile, as in the file.
         dpi: (horizontal, vertical) pixels per inch as in the file. It stays as it is when a picture is enlarged: the
@@ -41,6 +60,8 @@ class PictureInfo:
         colour_chunks: what a PNG file says about its colours outside a profile: (name, content) of gAMA, cHRM, ...
         text_chunks: texts of a PNG file, as they stand in it: (name, content) of tEXt, zTXt and iTXt.
         comment: of a JPEG file.
+        white: of floating-point samples, the value that is white.
+        array: where the file is one of an array.
     """
 
     size: tuple[int, int]
@@ -58,6 +79,8 @@ class PictureInfo:
     colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
     text_chunks: tuple[tuple[bytes, bytes], ...] = ()
     comment: bytes | None = None
+    white: float = 1.0
+    array: ArrayNote | None = None
 
     @property
     def bands(self) -> int:
@@ -65,14 +88,24 @@ class PictureInfo:
         return self.channels + self.has_key + self.has_alpha
 
     @property
-    def maximum(self) -> int:
-        """The largest integer of a sample: 255 or 65535."""
-        return 2**self.bits - 1
+    def is_float(self) -> bool:
+        """Whether samples are no integers, and have no limits."""
+        return self.bits == 32
 
     @property
-    def dtype(self) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+    def maximum(self) -> float:
+        """The sample that is white: 255 or 65535, the largest, but for floating point."""
+        return self.white if self.is_float else 2**self.bits - 1
+
+    @property
+    def step(self) -> float:
+        """Between values of a sample, as a part of white."""
+        return FLOAT_STEP if self.is_float else 1 / self.maximum
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
         """The type of a sample."""
-        return np.dtype(np.uint8) if self.bits == 8 else np.dtype(np.uint16)
+        return np.dtype({8: np.uint8, 16: np.uint16, 32: np.float32}[self.bits])
 
 
 @dataclass(frozen=True)
@@ -109,16 +142,16 @@ def plain_info(size: tuple[int, int], channels: int, bits: int = 8, has_alpha: b
 
 
 def planes_from_bands(bands: np.ndarray, info: PictureInfo) -> Planes:
-    """Integers (h, w, `info.bands`) of `info.dtype` as planes of size (h, w)."""
+    """Samples (h, w, `info.bands`) of `info.dtype` as planes of size (h, w)."""
     values = torch.from_numpy(bands.astype(np.float32)).permute(2, 0, 1).contiguous()
     count = info.channels + info.has_key
     light = values[:count].mul_(2 / info.maximum).sub_(1)
-    alpha = values[count:].div_(info.maximum) if info.has_alpha else None
+    alpha = values[count:].div_(1 if info.is_float else info.maximum) if info.has_alpha else None
     return Planes(light[: info.channels], alpha, light[info.channels :] if info.has_key else None)
 
 
 def bands_from_planes(planes: Planes, info: PictureInfo, name: str = "the picture") -> np.ndarray:
-    """Planes of any size (h, w) as integers (h, w, `info.bands`) of `info.dtype`, rounded and limited.
+    """Planes of any size (h, w) as samples (h, w, `info.bands`) of `info.dtype`; integers are rounded and limited.
 
     Raises:
         WavdiffError: planes of wrong shapes, missing or too many, or values that are not finite.
@@ -141,8 +174,10 @@ def bands_from_planes(planes: Planes, info: PictureInfo, name: str = "the pictur
         values = plane.detach().to("cpu", torch.float32)
         if not bool(torch.isfinite(values).all()):
             raise WavdiffError(f"{name}: a picture must be finite everywhere, but its {label} holds NaN or infinity")
-        scaled = values * info.maximum if label == "alpha" else (values + 1) * (info.maximum / 2)
-        integers = scaled.round_().clamp_(0, info.maximum).to(torch.int32)
-        bands[..., first : first + count] = integers.permute(1, 2, 0).numpy()
+        opaque = 1 if info.is_float else info.maximum
+        scaled = values * opaque if label == "alpha" else (values + 1) * (info.maximum / 2)
+        if not info.is_float:
+            scaled = scaled.round_().clamp_(0, info.maximum).to(torch.int32)
+        bands[..., first : first + count] = scaled.permute(1, 2, 0).numpy()
         first += count
     return bands

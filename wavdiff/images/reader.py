@@ -8,6 +8,7 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
+from wavdiff.images.codecs.arrays import array_format, decode_array, describe_array
 from wavdiff.images.codecs.decoding import decode
 from wavdiff.images.codecs.headers import describe
 from wavdiff.images.codecs.opening import opened
@@ -23,6 +24,8 @@ def read_info(source: str | os.PathLike[str], page: int | None = None) -> Pictur
     Raises:
         WavdiffError: as for `open_picture`, apart from damaged pixels.
     """
+    if kind := array_format(Path(source)):
+        return describe_array(Path(source), kind, str(source))
     with opened(source, page=page) as image:
         return describe(image, str(source)).info
 
@@ -47,7 +50,7 @@ def open_picture(
 
     Raises:
         WavdiffError: the file is missing, a folder, empty, damaged, of an unknown format, animated or of several
-            pages, of floating-point pixels, or suspiciously small for its number of pixels.
+            pages, of floating-point pixels that are no array, or suspiciously small for its number of pixels.
     """
     with ExitStack() as stack:
         file: Path | BinaryIO
@@ -62,6 +65,8 @@ def open_picture(
                 file.flush()
             except OSError as error:
                 raise WavdiffError(f"{name}: cannot be read: {error.strerror or error}") from error
+        if kind := array_format(file):
+            return PictureReader(*decode_array(file, kind, name, spool_bytes))
         image = stack.enter_context(opened(file, name, page))
         header = describe(image, name)
         spool, turn = decode(file, image, header, name, spool_bytes, page or 0)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from wavdiff.images.codecs.arrays import MODES, PIXELS
 from wavdiff.images.codecs.encoding import encodable_info, encode
 from wavdiff.images.disk_array import SPOOL_BYTES, DiskArray, temporary_file
 from wavdiff.images.formats import FORMATS, FileFormat, format_of
@@ -146,6 +147,11 @@ def written_info(info: PictureInfo, kind: str, name: str) -> PictureInfo:
         raise WavdiffError(f"{name}: the format must be one of {', '.join(FORMATS)}, not {kind!r}")
     held = FORMATS[kind]
     _check_held(info, held, kind, name)
+    if held.is_array and (info.array is None or info.is_float):
+        note = info.array if info.array is not None and info.format == kind else None
+        return replace(info, mode=MODES[info.bands], bits=32, format=kind, array=note, icc_profile=None)
+    if info.is_float:  # to integers
+        info = replace(info, mode=PIXELS[16][info.bands], bits=16, array=None)
     bits = info.bits if "16 bits" in held.holds else 8
     mode = info.mode.partition(";")[0] if bits < info.bits else info.mode
     if bits == 8:
@@ -165,6 +171,8 @@ def _check_held(info: PictureInfo, held: FileFormat, kind: str, name: str) -> No
         raise WavdiffError(f"{name}: {kind} cannot hold the transparency of the input; write .png, .webp or .tif")
     if info.has_key and "CMYK" not in held.modes:
         raise WavdiffError(f"{name}: {kind} cannot hold the CMYK inks of the input; write .tif or .jpg")
+    if info.has_alpha and info.is_float and not held.is_array:
+        raise WavdiffError(f"{name}: opacity of a floating-point array cannot be written as {kind}; write .npy")
     if held.needs_palette and info.mode != "P" and (info.channels == 3 or info.has_alpha):
         raise WavdiffError(f"{name}: {kind} holds 256 colours, too few for an input of mode {info.mode}; write .png")
     if max(info.size) > held.longest_side:
@@ -209,7 +217,8 @@ def check_picture_path(
     written = written_info(replace(info, size=size or info.size), format, str(path))
     notes = []
     if written.bits < info.bits:
-        notes.append(f"{path}: {format} holds 8 bits per sample; the input's 16 are rounded")
+        given = "floats are cut off at black and white, and" if info.is_float else "16 are"
+        notes.append(f"{path}: {format} holds {written.bits} bits per sample; the input's {given} rounded")
     if info.icc_profile and written.icc_profile is None:
         notes.append(f"{path}: {format} cannot hold the colour profile of the input")
     return tuple(notes)

@@ -127,7 +127,8 @@ def _restore_page(
     try:
         with open_picture(source, spool_bytes=request.memory_bytes // 8, page=page) as reader, ExitStack() as writers:
             info, notes = true_notes(reader.info, complete, request.verb == "upscale")
-            work = writers.enter_context(restoring(cascade, reader, request, progress, limited=True))
+            limited = not reader.info.is_float
+            work = writers.enter_context(restoring(cascade, reader, request, progress, limited=limited))
             work.messages += notes
             kind = None if isinstance(target, Path) else _format_name(format or reader.info.format)
 
@@ -160,7 +161,7 @@ def _restore_page(
                     Plain(plane.read, work.size, work.channels).hand_over(writer(next(files)))
                 work.messages += write_summary(draws, request, list(files), main, writer, writers)
             else:
-                watch = work.observer(first.info.maximum)
+                watch = work.observer(int(first.info.maximum)) if limited and not first.info.is_float else None
                 work.colour(watch.watching(main) if watch else main, request.mode, 0)
                 work.messages += [watch.report()] if watch else []
     except BaseException:

@@ -126,7 +126,7 @@ class Restorer:
     def noisy(self) -> Plain:
         """The picture as the cascade sees it: premultiplied, or with the noise that is added for a demonstration."""
         plain, level = self._plain("colour"), 2 * (self.request.sigma or 0.0)
-        if self._white < 1:
+        if self._white != 1:
             plain = replace(plain, read=rescaled_read(plain.read, 1 / self._white))
         if self._cleaned:
             plain = replace(plain, read=self._cleaned(plain.read))
@@ -142,7 +142,7 @@ class Restorer:
 
     def colour(self, write: Write, mode: Mode, draw: int) -> None:
         """Restore colour; `draw` counts posterior draws."""
-        if self._white < 1:
+        if self._white != 1:
             write = rescaled_write(write, self._white)
         picture, seed, finish = self.noisy, self.request.seed + draw, self._finish()
         write = self._weakened(picture.read, write)
@@ -194,7 +194,7 @@ class Restorer:
             return 2 * values - 1 if name == "alpha" else values
 
         info = self.reader.info
-        channels, step = self.channels if name == "colour" else 1, 1 / (info.maximum * self._white)
+        channels, step = self.channels if name == "colour" else 1, info.step / self._white
         return Plain(read, info.size, channels, info.format == "JPEG", step)
 
     def _side_plane(self, name: str, prefix: str) -> Plane:

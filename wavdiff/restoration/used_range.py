@@ -1,4 +1,4 @@
-"""Files that use a part of what they can hold: 10, 12 or 14 bits of 16."""
+"""What is white in files that use 10, 12 or 14 bits of 16, or whose numbers have no largest one."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ def used_share(reader: Source, white: float | None, messages: list[str]) -> floa
     """
     info = reader.info
     if white is not None:
-        if not 0 < white <= info.maximum:
+        if not 0 < white <= (float("inf") if info.is_float else info.maximum):
             raise WavdiffError(f"white must be above 0 and at most {info.maximum} for this picture, got {white:g}")
         return white / info.maximum
+    if info.is_float and info.white != 1:
+        messages.append(f"white is taken to be the largest value, {info.white:g}; else give --white")
     if info.bits != 16:
         return 1.0
     largest = max(float(reader.read(band).colour.max()) for band in bands(info.size))

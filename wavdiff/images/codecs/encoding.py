@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from wavdiff.images.codecs.arrays import encode_array
 from wavdiff.images.codecs.exif import described, exif_of_size
 from wavdiff.images.codecs.palette import choose_palette
 from wavdiff.images.codecs.pillow_modes import image_from_bands
@@ -42,6 +43,9 @@ def encode(spool: DiskArray, info: PictureInfo, file: BinaryIO, name: str) -> No
         WavdiffError: libvips cannot write the picture, or there is no space for temporary files.
         OSError: the disk is full, or Pillow cannot write the picture.
     """
+    if FORMATS[str(info.format)].is_array:
+        encode_array(spool, info, file, name)
+        return
     is_slow = info.format == "PNG" and spool.size[0] * spool.size[1] > _PIXELS_BY_PILLOW
     is_large = spool.array is None or is_slow
     needs_rows = info.bits == 16 and not info.mode.startswith("I")

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from wavdiff.images.codecs.segments import damaged_notes, without_chunks
-from wavdiff.images.formats import FORMATS, OTHERS
+from wavdiff.images.formats import FORMATS, OTHERS, pillow_formats
 from wavdiff.system.errors import WavdiffError
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what matters raises; else Python prints the rest
@@ -57,7 +57,7 @@ def opened(
         with warnings.catch_warnings(), _without_pillows_limit():
             warnings.simplefilter("ignore")  # about odd metadata; what matters raises
             # Named formats only: Pillow would also start external programs (for EPS, say) on what a file claims to be.
-            with Image.open(given, formats=tuple(FORMATS)) as image:
+            with Image.open(given, formats=pillow_formats()) as image:
                 if image.format == "TIFF":  # so cameras' raw files look, and their first picture is a thumbnail
                     _refuse_others(name)
                 _check_honest(image.size[0] * image.size[1], length, name)
@@ -79,7 +79,7 @@ def opened(
                 f"{name}: not an image that can be read: of TIFF, gray, RGB, CMYK and palettes of 8 or 16 bits are"
             ) from error
         _refuse_others(name, error)
-        titles = ", ".join(row.title for row in FORMATS.values())
+        titles = ", ".join(FORMATS[kind].title for kind in pillow_formats())
         raise WavdiffError(f"{name}: not an image that can be read ({titles})") from error
     except PermissionError as error:
         raise WavdiffError(f"{name}: may not be read: {error.strerror}") from error
