@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wavdiff.cli import assemble, classify, denoise, evaluate, import_published, inspect, sample, train, upscale
+from wavdiff.cli import assemble, classify, denoise, evaluate, export, import_published, inspect, sample, train, upscale
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.imports import postpone_compiler
 from wavdiff.system.messages import one_line, shown
@@ -57,6 +57,7 @@ for _verb in (
     classify.classify,
     evaluate.evaluate,
     inspect.inspect,
+    export.export,
 ):
     app.command()(_verb)
 
