@@ -15,7 +15,19 @@ from typing import Annotated, Any
 
 import typer
 
-from wavdiff.cli import assemble, classify, denoise, evaluate, export, import_published, inspect, sample, train, upscale
+from wavdiff.cli import (
+    assemble,
+    classify,
+    denoise,
+    evaluate,
+    export,
+    import_published,
+    inspect,
+    page,
+    sample,
+    train,
+    upscale,
+)
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.imports import postpone_compiler
 from wavdiff.system.messages import one_line, shown
@@ -58,6 +70,7 @@ for _verb in (
     evaluate.evaluate,
     inspect.inspect,
     export.export,
+    page.page,
 ):
     app.command()(_verb)
 
