@@ -19,6 +19,7 @@ WINDOWS = {"page": (1280, 1000), "page-telephone": (390, 1480)}
 
 
 def main() -> None:
+    """Take the pictures."""
     with serving() as address, sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, (width, height) in WINDOWS.items():

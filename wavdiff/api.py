@@ -149,7 +149,8 @@ def denoise(
             tensor ((C, H, W) or (N, C, H, W) in [-1, 1]; do not clamp its noise). Opacity is left alone.
         sigma: standard deviation of white noise, [0, 1) units; None: measure the noise of every picture.
         noise: what is measured: "white", "poisson" (noise that grows with brightness), or "auto": whichever there is.
-        gain, read_noise: noise that is known to grow: its variance is gain x + read_noise^2 for x in [0, 1].
+        gain: noise that is known to grow: its variance is gain x + read_noise^2 for x in [0, 1].
+        read_noise: see `gain`.
         declip: take back what noise that was cut off at black and white does to them.
         impulses: whether single values at black and white are replaced by their neighbours' median; None: where there
             are some at both ends.
@@ -157,7 +158,8 @@ def denoise(
         mode: "mean": the estimated posterior mean; "sample": a draw from the posterior.
         quality: of means: "fast", "good" or "best": the mean over 1, 2 or 8 turned, mirrored and shifted copies.
         seed: of the draw; picture k uses `seed` + k.
-        steps, solver: of the draw; default the cascade's.
+        steps: noise levels of the draw; default the cascade's.
+        solver: of the draw; default the cascade's.
         colour: how a gray model takes an RGB picture: its channels apart, or luma and two differences of colour.
         strength: of means: the part of the noise that is taken away, in [0, 1]; 0.8 leaves a grain of a fifth.
 
@@ -209,14 +211,17 @@ def upscale(
         image: a Pillow image, a NumPy array or a tensor, as for `denoise`. Opacity is enlarged as well.
         factor: above 1. Powers of two keep block means; others are made by the next power of two, reduced with Lanczos'
             filter.
-        size, longest: (height, width) of the result, or its longest side, in the place of a factor.
-        denoise, sigma: remove noise first, of measured level or of this one ([0, 1) units).
+        size: (height, width) of the result, in the place of a factor.
+        longest: longest side of the result, in the place of a factor.
+        denoise: remove noise first, of a level that is measured.
+        sigma: the same with noise of this level, [0, 1) units.
         strength: of removing noise, as for `denoise`.
         model: a cascade, the name of one that ships, or a folder.
         mode: "mean" or "sample".
         quality: of means, as for `denoise`; block means stay.
         seed: of the draw; picture k uses `seed` + k.
-        steps, solver: of the draw; default the cascade's.
+        steps: noise levels of the draw; default the cascade's.
+        solver: of the draw; default the cascade's.
         colour: how a gray model takes an RGB picture: its channels apart, or luma and two differences of colour.
 
     Returns:
