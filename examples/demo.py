@@ -17,15 +17,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 
 import wavdiff
 from wavdiff.batch.samples import SamplingRequest, write_samples
 from wavdiff.data import heldout_batch, open_source
 from wavdiff.evaluation.metrics.fidelity import psnr
 from wavdiff.images import image_grid, load_image, resize, save_image
+from wavdiff.images.labels import labelled, labelled_grid
 
 SIGMA = 25 / 255
 
@@ -33,13 +32,6 @@ SIGMA = 25 / 255
 def enlarged(picture: torch.Tensor, factor: int) -> torch.Tensor:
     """Every pixel as a square of `factor`, to see small pictures."""
     return picture.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-
-
-def labelled(picture: torch.Tensor, text: str) -> torch.Tensor:
-    """A picture (3, H, W) under a line of text."""
-    strip = Image.new("RGB", (picture.shape[-1], 20), "white")
-    ImageDraw.Draw(strip).text((4, 3), text, fill="black", font=ImageFont.load_default(13))
-    return torch.cat([torch.from_numpy(np.array(strip)).permute(2, 0, 1) / 127.5 - 1, picture], dim=1)
 
 
 def photograph() -> dict[str, torch.Tensor]:
@@ -102,14 +94,17 @@ def main() -> None:
     noisy = original + 2 * SIGMA * noise
     clean = wavdiff.denoise(noisy, SIGMA, model=faces)
     before, after = (float(psnr(picture, original)) for picture in (noisy, clean))
-    save_image(out / "denoising.png", image_grid(enlarged(torch.cat([original, noisy, clean]), 4), columns=3))
+    names = ["held-out face", f"noise 25/255: {before:.1f} dB", f"denoised: {after:.1f} dB"]
+    shown = enlarged(torch.cat([original, noisy, clean]), 4).clamp(-1, 1)
+    save_image(out / "denoising.png", labelled_grid(shown, names, columns=3))
     print(f"Denoising a held-out face, noise 25/255: {before:.2f} dB -> {after:.2f} dB: {out / 'denoising.png'}")
 
     small = torch.nn.functional.avg_pool2d(original, 4)
     mean = wavdiff.upscale(small, 4, model=faces)
     samples = [wavdiff.upscale(small, 4, model=faces, mode="sample", seed=seed) for seed in range(3)]
     rows = torch.cat([enlarged(small, 4), resize(small, (64, 64), "bicubic"), mean, *samples, original])
-    save_image(out / "upscaling.png", image_grid(enlarged(rows, 4), columns=7))
+    names = ["input, 16x16", "bicubic", "mean", "sample, seed 0", "sample, seed 1", "sample, seed 2", "held-out face"]
+    save_image(out / "upscaling.png", labelled_grid(enlarged(rows, 4).clamp(-1, 1), names, columns=7))
     gap = float((torch.nn.functional.avg_pool2d(mean, 4) - small).abs().max() / 2)
     print(f"Enlarging it from 16x16: {out / 'upscaling.png'} (input, bicubic, mean, three samples, original)")
     print(f"  block means of the result differ from the input by at most {gap:.1e}")

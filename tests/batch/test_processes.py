@@ -282,11 +282,14 @@ def test_two_processes_write_what_one_writes(
 
     first, again, longer, other, cleaned, skipped = zip(zero, one, strict=True)
     names = [f"{seed:06d}.png" for seed in range(9)]
-    assert [entry["written"] for entry in first] == [[*names[0:5:2], "walk.png", "sheet.png"], names[1:5:2]]
+    assert [entry["written"] for entry in first] == [
+        [*names[0:5:2], "walk.png", "walk.webp", "sheet.png"],
+        names[1:5:2],
+    ]
     assert "process 2 of 2: 2 images drawn" in first[1]["err"] and first[1]["out"] == ""
     assert again[0]["written"] == again[1]["written"] == [] and again[0]["state"] == first[0]["state"]
     assert [entry["written"] for entry in longer] == [
-        ["000005.png", "000007.png", "walk.png", "sheet.png"],
+        ["000005.png", "000007.png", "walk.png", "walk.webp", "sheet.png"],
         names[6::2],
     ]
     assert images(out) == images(nine)

@@ -139,7 +139,8 @@ def test_the_program_is_installed_and_a_mistake_is_one_line_without_traceback(tm
 
 def test_samples_are_named_by_their_seeds(drawn: Path) -> None:
     seeds = [f"{seed:06d}.png" for seed in range(7, 12)]
-    assert sorted(path.name for path in drawn.iterdir()) == sorted([*seeds, "sample.json", "sheet.png", "walk.png"])
+    others = ["sample.json", "sheet.png", "walk.png", "walk.webp"]
+    assert sorted(path.name for path in drawn.iterdir()) == sorted([*seeds, *others])
     for name in seeds:
         assert pixels(drawn / name).shape == (16, 16)
     assert len(set(digests(drawn, "0*.png").values())) == 5
@@ -158,6 +159,28 @@ def test_the_walk_is_shown_from_coarse_to_fine(drawn: Path) -> None:
         assert (full == pixels(drawn / f"{7 + k:06d}.png")).all()
         for blocks, side in ((low, 4), (middle, 2)):
             assert (blocks == blocks[::side, ::side].repeat(side, axis=0).repeat(side, axis=1)).all()
+
+
+def test_the_walk_moves(drawn: Path) -> None:
+    with Image.open(drawn / "walk.webp") as image:
+        assert image.n_frames >= 3  # type: ignore[attr-defined]
+        frames = []
+        for k in range(3):
+            image.seek(k)
+            frames.append(np.asarray(image.convert("RGB")))
+    assert frames[0].shape == (2 * (96 + 20 + 2) + 2, 4 * (96 + 2) + 2, 3)
+    first = frames[2][22 : 22 + 96, 2 : 2 + 96, 0]
+    assert (first == pixels(drawn / "000007.png").repeat(6, axis=0).repeat(6, axis=1)).all()
+    assert not (frames[0] == frames[2]).all()
+
+
+def test_a_sheet_with_seeds(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labelled"
+    assert cli("sample", "--model", tiny_model, "--n", 3, "--seed", 41, "--labels", "--out", out).code == 0
+    sheet = pixels(out / "sheet.png")
+    assert sheet.shape == (2 * 118 + 2, 2 * 98 + 2, 3)
+    assert (sheet[22:118, 2:98, 0] == pixels(out / "000041.png").repeat(6, axis=0).repeat(6, axis=1)).all()
+    assert (sheet[2:22, 2:98] < 128).any() and (sheet[:2] == 255).all()  # a text
 
 
 def test_the_record_repeats_the_images(cli: Cli, tiny_model: Path, tmp_path: Path) -> None:

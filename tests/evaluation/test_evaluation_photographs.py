@@ -285,7 +285,7 @@ def test_the_window_lies_where_the_texture_is() -> None:
 
 def test_crops_are_shown_pixel_by_pixel() -> None:
     large, small = torch.rand(3, 64, 40) * 2 - 1, torch.rand(1, 16, 10) * 2 - 1
-    tiles = [crops.Tile("small", small, 4), crops.Tile("runs/mine", large, psnr=30), crops.Tile("clean", large)]
+    tiles = [crops.Tile("small", small, 4), crops.Tile("runs/mine", large), crops.Tile("clean", large)]
     drawn = crops.draw_strips([crops.Strip("x4", tiles), crops.Strip("25/255", tiles[1:])])
     shown = np.asarray(Image.open(io.BytesIO(drawn)).convert("RGB"))
     width, height = 4 * 40 + crops.GAP, 4 * 64 + crops.CAPTION
@@ -301,6 +301,12 @@ def test_crops_are_shown_pixel_by_pixel() -> None:
     gray = ((small + 1) * 127.5).round().permute(1, 2, 0).numpy().astype(np.uint8)
     assert np.array_equal(tile(0, 0), gray.repeat(16, axis=0).repeat(16, axis=1).repeat(3, axis=2))
     assert (shown[crops.CAPTION :, -crops.GAP :] == 255).all()
+
+
+def test_decibels_are_those_of_the_window() -> None:
+    clean = torch.zeros(3, 8, 8)
+    assert crops.window_psnr(clean + 0.2, clean) == pytest.approx(20.0, abs=1e-4)
+    assert crops.window_psnr(torch.full((3, 8, 8), 3.0), torch.ones(3, 8, 8)) == pytest.approx(120)  # limited before
 
 
 def test_of_the_pictures_asked_for_crops_are_written(tiny_model: Path, folder: Path, tmp_path: Path) -> None:

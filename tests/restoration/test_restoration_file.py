@@ -11,6 +11,7 @@ from PIL import Image
 
 from wavdiff import api
 from wavdiff.images import open_picture
+from wavdiff.images.labels import coloured
 from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.restoration import RestorationRequest, planned_outputs, restore_file
 from wavdiff.system.errors import WavdiffError
@@ -182,10 +183,16 @@ def test_draws_and_what_they_say(tmp_path):
     assert np.abs(upper - (np.mean(draws, axis=0) + reach).clip(0, 1)).max() < 1 / 255
     assert np.abs(lower - (np.mean(draws, axis=0) - reach).clip(0, 1)).max() < 1 / 255
     assert np.load(tmp_path / "b_std_octave3.npy").shape == (3, 4, 1)
-    picture = np.array(Image.open(tmp_path / "b_std.png")).astype(float)
+    picture = np.array(Image.open(tmp_path / "b_std.png"))
     expected = np.sqrt((std**2).mean(axis=2))
-    assert np.abs(picture / 255 * expected.max() - expected).max() < expected.max() / 255
-    assert f"white is {expected.max():.4f}" in "\n".join(result.messages)
+    assert picture.shape == (SIZE[0] + 60, 180, 3) and (picture[: SIZE[0], SIZE[1] :] == 255).all()
+    colours = (coloured(torch.from_numpy(expected / expected.max())[None]).permute(1, 2, 0).numpy() + 1) * 127.5
+    assert np.abs(picture[: SIZE[0], : SIZE[1]] - colours).max() < 1
+    assert f"at most {expected.max():.4f}" in "\n".join(result.messages)
+    bar = picture[SIZE[0] + 30, 4:176].astype(int)  # from no spread to the largest
+    assert np.abs(bar[0] - (68, 1, 84)).max() <= 1 and np.abs(bar[-1] - (253, 231, 37)).max() <= 1
+    lightness = bar @ (0.2126, 0.7152, 0.0722)
+    assert (np.diff(lightness) > -0.5).all()
 
 
 def test_enlarged_draws_have_an_octave_each(tmp_path):

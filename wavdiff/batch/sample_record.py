@@ -24,7 +24,7 @@ from wavdiff.models.folders import file_digest
 from wavdiff.system.atomic import written_whole
 from wavdiff.system.errors import WavdiffError
 
-RECORD, SHEET, WALK = "sample.json", "sheet.png", "walk.png"
+RECORD, SHEET, WALK, ANIMATION = "sample.json", "sheet.png", "walk.png", "walk.webp"
 _WAY_OUT = "choose another --out or give --overwrite"
 
 
@@ -58,7 +58,7 @@ def begin(request: SamplingRequest, drawer: Drawer, out: Path, show_scales: bool
         _refuse_difference(out / RECORD, old, record)
         drawn.update(old["seeds"])
     names = [image_name(seed) for seed in request.seeds if seed not in drawn]
-    extra = [RECORD, SHEET, *([WALK] if show_scales else [])]
+    extra = [RECORD, SHEET, *([WALK, ANIMATION] if show_scales else [])]
     taken = [name for name in (*(extra if old is None else []), *names) if (out / name).exists()]
     if taken and not overwrite:
         raise WavdiffError(f"{out / taken[0]} exists, but no {RECORD} says how it was drawn; {_WAY_OUT}")

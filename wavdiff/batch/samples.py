@@ -6,6 +6,7 @@ with their number and an interruption costs one batch at most. Only the contact 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,13 +15,15 @@ from torch.nn import functional
 
 from wavdiff.batch.drawers import Drawer, SamplingRequest, find_drawer
 from wavdiff.batch.report import sampling_progress
-from wavdiff.batch.sample_record import SHEET, WALK, Plan, begin, image_name, write_record
+from wavdiff.batch.sample_record import ANIMATION, SHEET, WALK, Plan, begin, image_name, write_record
 from wavdiff.images import image_grid, load_image, save_image
+from wavdiff.images.labels import labelled_grid, save_animation
 from wavdiff.system.devices import check_choices, computing_in
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.processes import Processes, join_processes, termination_as_exit
 
 SHEET_IMAGES, WALK_IMAGES = 400, 8
+FRAME_SECONDS = 0.8
 MOST_VALUES = 2**28  # of the images of one batch: 1 GiB
 __all__ = ["SamplingRequest", "walk_picture", "write_samples"]
 
@@ -40,8 +43,24 @@ def walk_picture(walk: list[Tensor]) -> Tensor:
     return image_grid(rows, columns=len(walk))
 
 
+def walk_frames(walk: list[Tensor], seeds: Sequence[int]) -> list[Tensor]:
+    """The walk as frames, one for each scale: the first images side by side, with their seeds and their size."""
+    height, width = walk[-1].shape[-2:]
+    frames = []
+    for image in walk:
+        shown = functional.interpolate(image[:WALK_IMAGES], (height, width), mode="nearest")
+        size = f"{image.shape[-1]}x{image.shape[-2]}"
+        frames.append(labelled_grid(shown, [f"{seed}: {size}" for seed in seeds[: len(shown)]], columns=4))
+    return [*frames, frames[-1], frames[-1]]  # the last is looked at longest
+
+
 def write_samples(
-    request: SamplingRequest, out: Path, *, show_scales: bool = False, overwrite: bool = False
+    request: SamplingRequest,
+    out: Path,
+    *,
+    show_scales: bool = False,
+    labels: bool = False,
+    overwrite: bool = False,
 ) -> int | None:
     """Draw the images that `out` does not have yet, each into a file as soon as it is drawn, and the contact sheet.
 
@@ -49,7 +68,8 @@ def write_samples(
 
     Args:
         out: the folder, new or of an earlier run of the same request, perhaps with fewer seeds.
-        show_scales: write the walk of the first images from coarse to fine.
+        show_scales: write the walk of the first images from coarse to fine, as a picture and as an animation.
+        labels: whether the contact sheet has seeds, and small images enlarged.
         overwrite: draw all images again and replace what is there.
 
     Returns:
@@ -71,11 +91,15 @@ def write_samples(
         processes.gather(None)
         if processes.is_main and not plan.complete:
             if show_scales:
-                save_image(out / WALK, walk_picture(drawer.walk(request.seeds[:WALK_IMAGES])))
+                walk = drawer.walk(request.seeds[:WALK_IMAGES])
+                save_image(out / WALK, walk_picture(walk))
+                save_animation(out / ANIMATION, walk_frames(walk, request.seeds), FRAME_SECONDS)
             height, width = drawer.size
             most = max(1, min(SHEET_IMAGES, MOST_VALUES // (drawer.channels * height * width)))
             shown = [load_image(out / image_name(seed)).pixels for seed in request.seeds[:most]]
-            save_image(out / SHEET, image_grid(torch.stack(shown)))
+            names = [str(seed) for seed in request.seeds[:most]]
+            images = torch.stack(shown)
+            save_image(out / SHEET, labelled_grid(images, names) if labels else image_grid(images))
             write_record(out, plan.record, finished=True)
         return len(plan.missing) if processes.is_main else None
 

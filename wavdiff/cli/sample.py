@@ -56,7 +56,13 @@ def sample(
         int | None, typer.Option(help="One seed for all low-pass images: the layout stays, details vary.")
     ] = None,
     stop_scale: Annotated[int, typer.Option(help="Stop at scale j: images of 1/2^j of the size.")] = 0,
-    show_scales: Annotated[bool, typer.Option("--show-scales", help="Write the walk from coarse to fine.")] = False,
+    show_scales: Annotated[
+        bool,
+        typer.Option("--show-scales", help="Write the walk from coarse to fine: walk.png, and walk.webp, which moves."),
+    ] = False,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Seeds on the contact sheet, and small images enlarged.")
+    ] = False,
     temperature: Annotated[
         float | None,
         typer.Option(help="For hierarchical VAEs: of the latents' standard deviations, in (0, 10]; default 1."),
@@ -107,7 +113,7 @@ def sample(
         texture=texture,
     )
     keep_freed_memory()
-    drawn = write_samples(request, out, show_scales=show_scales, overwrite=overwrite)
+    drawn = write_samples(request, out, show_scales=show_scales, labels=labels, overwrite=overwrite)
     if drawn is not None:
         before = f" ({n - drawn} were there)" if drawn < n else ""
         typer.echo(f"{n} images{before}, {out / 'sheet.png'} and {out / 'sample.json'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,12 @@ def pyplot() -> Any:
     return plots
 
 
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Of Okabe and Ito, "Color universal design" (2008), which people with any colour vision tell apart."""
+LABEL_GAP = 0.055
+"""Of an axis' height, between two names beside their lines."""
+
+
 def png(figure: Any, dots_per_inch: int) -> bytes:
     """A figure as a PNG file; it is closed."""
     file = io.BytesIO()
@@ -44,16 +51,19 @@ def plot_denoising(rows: Rows, single: Sequence[Rows] = ()) -> bytes:
     figure, axes = pyplot().subplots(figsize=(6, 4), layout="constrained")
     levels = {key: float(key.split("/")[0]) for key in rows}
     places = list(levels.values())
-    if reference == "BM3D":
-        axes.plot(places, [0.0] * len(places), marker="o", label=reference)
+    axes.axhline(0, color="black", linewidth=0.8)
     gains, singles = above(rows, reference), [above(table, reference) for table in single]
-    for name in methods_of(gains):
-        (line,) = axes.plot(places, [row[name]["psnr"] for row in gains.values()], marker="o", label=name)
-        _scatter(axes, name, levels, singles, alpha=0.3, color=line.get_color())
+    ends = {reference if reference == "BM3D" else "noisy": (0.0, "black")}
+    for name, colour in zip(methods_of(gains), itertools.cycle(COLOURS)):
+        heights = [row[name]["psnr"] for row in gains.values()]
+        axes.plot(places, heights, marker="o", color=colour)
+        _scatter(axes, name, levels, singles, alpha=0.3, color=colour)
+        ends[name] = heights[-1], colour
     axes.set_xscale("log")
     axes.set_xticks(places, [f"{level:g}" for level in places])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
+    _name_lines(axes, ends)
     words = {"BM3D": "BM3D", "noisy": "the noisy image"}[reference]
     return _finished(figure, axes, "noise level (of 255)", f"PSNR above {words} (dB)")
 
@@ -64,16 +74,35 @@ def plot_enlarging(rows: Rows, single: Sequence[Rows] = ()) -> bytes:
     gains, singles = above(rows, "bicubic"), [above(table, "bicubic") for table in single]
     names = methods_of(gains)
     width = 0.8 / max(len(names), 1)
-    for index, name in enumerate(names):
+    for index, (name, colour) in enumerate(zip(names, itertools.cycle(COLOURS))):
         places = {key: k + (index - (len(names) - 1) / 2) * width for k, key in enumerate(rows) if name in gains[key]}
         axes.bar(
-            list(places.values()), [gains[key][name]["psnr"] for key in places], 0.9 * width, label=name, alpha=0.7
+            list(places.values()), [gains[key][name]["psnr"] for key in places], 0.9 * width, label=name, color=colour
         )
         _scatter(axes, name, places, singles, color="black", alpha=0.4)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_xticks(range(len(rows)), list(rows))
     axes.grid(alpha=0.3, axis="y")
+    axes.legend()
     return _finished(figure, axes, "enlarged from block means", "PSNR above bicubic (dB)")
+
+
+def _name_lines(axes: Any, ends: Mapping[str, tuple[float, str]]) -> None:
+    """Names at the right ends of lines, moved apart where they would lie on each other."""
+    low, high = axes.get_ylim()
+    gap, place = LABEL_GAP * (high - low), float("-inf")
+    for name, (height, colour) in sorted(ends.items(), key=lambda item: item[1][0]):
+        place = max(height, place + gap)
+        axes.annotate(
+            name.rpartition("/")[2],
+            (1.0, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            annotation_clip=False,
+        )
 
 
 def _scatter(axes: Any, name: str, places: Mapping[str, float], tables: Sequence[Rows], **style: Any) -> None:
@@ -90,5 +119,4 @@ def _scatter(axes: Any, name: str, places: Mapping[str, float], tables: Sequence
 
 def _finished(figure: Any, axes: Any, across: str, up: str) -> bytes:
     axes.set(xlabel=across, ylabel=up)
-    axes.legend()
     return png(figure, 120)

@@ -10,14 +10,19 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from wavdiff.images import Planes, create_picture, plain_info
 from wavdiff.images.disk_array import Plane
+from wavdiff.images.labels import colour_bar, coloured
 from wavdiff.images.rectangle import Rectangle, Write, bands
 from wavdiff.models.wavelets import padded_size
 from wavdiff.restoration.posterior import summarise
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.system.atomic import written_whole
+
+LEAST_BAR = 180
+"""Pixels of the bar below a map, which is as wide as the map where that is wider."""
 
 
 @torch.no_grad()
@@ -32,8 +37,8 @@ def write_summary(
     """Write what `planned_outputs` lists after the draws themselves, by bands of rows.
 
     Maps are in [0, 1] units, of colour as the cascade draws it (premultiplied, where a picture with opacity is
-    enlarged): `.npy` (H, W, C) float32, or (h, w, 1) for octaves; `.png` their root mean square over channels, scaled
-    so that white is the largest value.
+    enlarged): `.npy` (H, W, C) float32, or (h, w, 1) for octaves; `.png` their root mean square over channels in
+    colours, with a bar below that says what they mean.
 
     Args:
         draws: planes (C, H, W), library units.
@@ -97,10 +102,16 @@ class _Map:
 
     def finish(self) -> str:
         """Complete both files; returns a line for the user."""
-        scale = 2 / self.largest if self.largest > 0 else 0.0
-        sink = self.writers.enter_context(create_picture(self.picture, plain_info(self.size, 1)))
-        for band in bands(self.size, _rows(self.size[1], 1, 1)):
-            sink.write(band, Planes(self.spread.read(band) * scale - 1))
+        (height, width), scale = self.size, 1 / self.largest if self.largest > 0 else 0.0
+        bar = colour_bar(
+            max(width, LEAST_BAR), "standard deviation", f"{self.largest:.4f} = {255 * self.largest:.2g}/255"
+        )
+        size = (height + bar.shape[1], bar.shape[2])
+        sink = self.writers.enter_context(create_picture(self.picture, plain_info(size, 3)))
+        for band in bands(self.size, _rows(width, 1, 1)):
+            colours = functional.pad(coloured(self.spread.read(band) * scale), (0, size[1] - width), value=1.0)
+            sink.write(Rectangle(band.top, band.bottom, 0, size[1]), Planes(colours))
+        sink.write(Rectangle(height, size[0], 0, size[1]), Planes(bar))
         self.spread.close()
-        rms = (self.sum / (self.size[0] * self.size[1])) ** 0.5
-        return f"{self.picture}: standard deviation {rms:.4f} (rms); white is {self.largest:.4f}"
+        rms = (self.sum / (height * width)) ** 0.5
+        return f"{self.picture}: standard deviation {rms:.4f} (rms), at most {self.largest:.4f}"

@@ -26,12 +26,11 @@ DOTS_PER_INCH = 128  # a power of two, so that inches times this are whole pixel
 
 @dataclass(frozen=True)
 class Tile:
-    """One window: what it shows, its pixels (C, h, w) in [-1, 1], how often smaller they are, the picture's PSNR."""
+    """One window: what it shows, its pixels (C, h, w) in [-1, 1], and how often smaller they are."""
 
     caption: str
     pixels: Tensor
     scale: int = 1
-    psnr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,17 @@ def draw_strips(strips: Sequence[Strip]) -> bytes:
             left, top = GAP + column * width, CAPTION + row * height
             array = _zoomed(tile)
             figure.figimage(array, xo=left, yo=down - top - array.shape[0], origin="upper")
-            text = tile.caption if tile.psnr is None else f"{tile.caption[:CHARACTERS]} {tile.psnr:.2f} dB"
+            text = tile.caption
+            if tile.scale == 1 and tile is not strip.tiles[-1]:
+                text = f"{tile.caption[:CHARACTERS]} {window_psnr(tile.pixels, strip.tiles[-1].pixels):.2f} dB"
             figure.text(left / across, 1 - (top - 6) / down, text, fontsize=7)
     return png(figure, DOTS_PER_INCH)
+
+
+def window_psnr(pixels: Tensor, clean: Tensor) -> float:
+    """PSNR in dB of a window, limited to [0, 1], for which the truth is at hand."""
+    error = (pixels.clamp(-1, 1) - clean).double().square().mean() / 4
+    return float(-10 * torch.log10(error.clamp(min=1e-12)))
 
 
 def _zoomed(tile: Tile) -> np.ndarray:
@@ -98,7 +105,7 @@ def crops_page(title: str, files: Mapping[str, str]) -> str:
 <style>body {{ font-family: sans-serif; margin: 2em }} img {{ image-rendering: pixelated }}</style>
 <h1>{html.escape(title)}</h1>
 <p>The most textured {SIDE}x{SIDE} window of each picture at {100 * ZOOM} %, every pixel shown as a square.
-Decibels are those of the whole picture.</p>
+Decibels are those of the window.</p>
 {figures}
 </html>
 """

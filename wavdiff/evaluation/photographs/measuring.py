@@ -85,12 +85,11 @@ def _measure(
         times = time.perf_counter() - started[0], time.process_time() - started[1]
         scores[method] = score(estimate[0], clean[0], given[0], None if noisy else times)
         caption = f"noisy, {trial.name}" if noisy else method.rpartition("/")[2]
-        tiles.append(Tile(caption, estimate[0][:, *window], psnr=scores[method]["psnr"]))
+        tiles.append(Tile(caption, estimate[0][:, *window]))
         if request.draws and method in trial.models:
             draw, purpose = partial(restore, mode="sample"), (request.seed, name, trial.name)
             samples[method], first = measure_draws(draw, given, estimate, clean, request.draws, purpose)
-            psnr = float(metrics.psnr(first, clean)[0])
-            tiles.append(Tile(f"{caption}, a draw", first[0][:, *window], psnr=psnr))
+            tiles.append(Tile(f"{caption}, a draw", first[0][:, *window]))
     tiles.append(Tile("clean", clean[0][:, *window]))
     return scores, samples, Strip(trial.name, tiles)
 
