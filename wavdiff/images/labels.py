@@ -20,8 +20,8 @@ STRIP = 20
 LEAST_SHOWN = 96
 """Pixels to which small pictures are enlarged at least."""
 VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
-"""Five places of matplotlib's colour map (Smith and van der Walt, CC0): its lightness rises evenly, so that those who do
-not tell red from green can read it."""
+"""Five places of matplotlib's colour map (Smith and van der Walt, CC0), whose lightness rises evenly: it is legible for
+those who do not tell red from green."""
 
 
 def labelled(picture: torch.Tensor, text: str) -> torch.Tensor:
