@@ -265,6 +265,8 @@ def test_from_pretrained_takes_what_load_takes(tiny_run: Path) -> None:
             cascade = loaded if isinstance(loaded, WaveletCascade) else loaded.cascade
             assert weights_digest(cascade) == weights_digest(wavdiff.load(name))
     assert weights_digest(wavdiff.WaveletCascade.from_pretrained("faces")) == weights_digest(wavdiff.load("faces"))
+    with pytest.raises(WavdiffError, match="no shipped model of that name"):
+        wavdiff.WaveletCascadePipeline.from_pretrained("facess")
 
 
 def test_diffusers_finds_the_pipeline_of_a_folder_and_runs_no_code_unasked(tiny_model: Path, tmp_path: Path) -> None:

@@ -115,6 +115,14 @@ def test_pictures_that_are_too_large_are_refused(tmp_path: Path, monkeypatch: py
         page_work.check_size(saved(tmp_path / "a.png", np.zeros((1400, 1500), np.uint8)))
 
 
+def test_so_are_results(tmp_path: Path) -> None:
+    source = saved(tmp_path / "a.png", np.zeros((1000, 1000), np.uint8))
+    page_work.check_size(source, Choice(ENLARGE, factor=4).times)
+    with pytest.raises(WavdiffError, match="1000x1000 pixels enlarged to 8000x8000"):
+        page_work.check_size(source, Choice(BOTH, factor=8).times)
+    page_work.check_size(source, Choice(DENOISE, factor=8).times)
+
+
 def test_a_large_picture_is_first_seen_coarse(photos: WaveletCascade, tmp_path: Path) -> None:
     large = saved(tmp_path / "a.png", noisy(600, 800))
     for choice in (Choice(), Choice(DENOISE, "0.1"), Choice(ENLARGE)):
@@ -130,6 +138,7 @@ def test_parts_are_shown_pixel_by_pixel() -> None:
     shown = page_work.part(pixels, "400 %", 0.5, 1)
     assert shown.shape == (3, 480, 480) and torch.equal(shown[:, ::4, ::4], pixels[:, 480:, 390:510])
     assert page_work.part(pixels[:, :50, :60], "400 %", 1, 1).shape == (3, 200, 240)
+    assert page_work.part(torch.zeros(3, 40, 3200), "whole", 0, 0).shape == (3, 20, 1600)
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------
@@ -338,7 +347,8 @@ def test_work_can_be_cancelled(visitor: Visitor, tmp_path: Path) -> None:
 @browser_test
 def test_many_pictures_come_back_in_an_archive(visitor: Visitor, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no picture")
-    files = [saved(tmp_path / f"{k}.png", noisy(40, 40, k)) for k in range(2)]
+    (tmp_path / "other").mkdir()
+    files = [saved(tmp_path / name / "a.png", noisy(40, 40)) for name in (".", "other")]
     visitor.page.click("button[role=tab]:has-text('Many pictures')")
     visitor.drop(*files, tmp_path / "bad.png", where="#files")
     visitor.page.wait_for_function("document.querySelectorAll('#files a[download]').length == 3")
@@ -348,7 +358,8 @@ def test_many_pictures_come_back_in_an_archive(visitor: Visitor, tmp_path: Path)
     assert "3/3 bad.png: not an image" in said.replace("bad.png: bad.png", "bad.png") and str(tmp_path) not in said
     _, content = visitor.download("#archive")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        assert sorted(archive.namelist()) == ["0_denoised.png", "1_denoised.png"]
+        pictures = sorted(name for name in archive.namelist() if not name.endswith("/"))
+        assert pictures == ["2/a_denoised.png", "a_denoised.png"]
 
 
 @browser_test

@@ -296,7 +296,7 @@ def test_crops_are_shown_pixel_by_pixel() -> None:
         return shown[top : top + 256, left : left + 160]
 
     quantised = ((large + 1) * 127.5).round().permute(1, 2, 0).numpy().astype(np.uint8)
-    for row, column in ((0, 1), (0, 2), (1, 0), (1, 1)):
+    for row, column in ((0, 1), (0, 2), (1, 1), (1, 2)):  # the shorter strip ends in the same column
         assert np.array_equal(tile(row, column), quantised.repeat(4, axis=0).repeat(4, axis=1))
     gray = ((small + 1) * 127.5).round().permute(1, 2, 0).numpy().astype(np.uint8)
     assert np.array_equal(tile(0, 0), gray.repeat(16, axis=0).repeat(16, axis=1).repeat(3, axis=2))
@@ -313,7 +313,12 @@ def test_of_the_pictures_asked_for_crops_are_written(tiny_model: Path, folder: P
     _, results = run(tiny_model, folder, tmp_path, shown=2)
     assert results["crops"] == {"a.png": "crops/000-a.png", "b.png": "crops/001-b.png"}
     page = (tmp_path / "crops.html").read_text()
-    assert all(f'src="{file}"' in page for file in results["crops"].values())
+    assert all(f'src="{file}"' in page and f"url('{file}')" in page for file in results["crops"].values())
+    options = re.findall(r'<option value="-(\d+)px -(\d+)px"[^>]*>([^<]*)<', page)
+    assert len(options) % 4 == 0 and options[0][2] == "25/255: noisy, 25/255"  # two choices, each for two pictures
+    assert any(caption.endswith("clean") for _, _, caption in options)
+    with Image.open(tmp_path / results["crops"]["a.png"]) as sheet:
+        assert all(int(left) < sheet.width and int(top) < sheet.height for left, top, _ in options)
     assert {path.name for path in (tmp_path / "crops").iterdir()} == {"000-a.png", "001-b.png"}
 
 

@@ -15,7 +15,7 @@ from wavdiff.cascade import WaveletCascade  # the module that model_index.json n
 from wavdiff.images import to_pil
 from wavdiff.models.cascade.sampling import sample_walk
 from wavdiff.models.cascade.saved import write_index
-from wavdiff.models.folders import diffusers_folder
+from wavdiff.models.folders import diffusers_folder, find_model
 from wavdiff.system.errors import WavdiffError
 
 DOWNLOAD = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
@@ -50,6 +50,8 @@ class WaveletCascadePipeline(DiffusionPipeline):
         """
         folder = diffusers_folder(model)
         if not Path(folder).is_dir():
+            if "/" not in folder:  # no repository's name: one of ours, misspelt
+                find_model(model)
             download = {name: settings.pop(name) for name in DOWNLOAD if name in settings}
             folder = snapshot_download(folder, allow_patterns=["*.json", "*.safetensors", "*.md"], **download)
         pipeline: WaveletCascadePipeline = super().from_pretrained(folder, **settings)

@@ -75,8 +75,8 @@ class Page:
             return "", None
         with self._told():
             check_size(Path(file))
-            picture = to_pil(pixels_of(Path(file)))
-            return measured(self.cascade, Path(file)), (picture, picture)
+            picture = pixels_of(Path(file))
+            return measured(self.cascade, Path(file)), pair(picture, picture, "whole", 0, 0)
 
     def run(self, given: tuple[Any, ...], request: Any) -> Iterator[dict[str, Any]]:
         """Restore; `given` are file, the settings of a `Choice`; yields what parts of the page become, by name."""
@@ -87,9 +87,9 @@ class Page:
         nothing = {"draws": hidden, "spread": hidden, "file": None, "command": "", "state": None}
         stop = self._stops[request.session_hash] = threading.Event()
         with self._told():
-            check_size(source)
             choice = Choice(action, sigma, strength, int(factor), quality, int(draws), int(seed))
             choice.request()
+            check_size(source, choice.times)
             before = pixels_of(source)
             yield {"status": "working", **nothing}
             coarse = coarse_result(self.cascade, choice, source)
@@ -176,8 +176,9 @@ class Page:
             lines.append(f"{number}/{len(files)} {source.name}")
             yield "\n".join(lines), None
             try:
-                check_size(source)
-                restore(self.cascade, choice, source, folder, lambda share, left: None, stop.is_set)
+                check_size(source, choice.times)
+                place = folder / str(number) if choice.target(source, folder).exists() else folder  # names may be equal
+                restore(self.cascade, choice, source, place, lambda share, left: None, stop.is_set)
             except Cancelled:
                 lines[-1] += ": cancelled"
                 break

@@ -23,10 +23,13 @@ from wavdiff.training.status import duration
 
 DENOISE, ENLARGE, BOTH = "Denoise", "Enlarge", "Denoise and enlarge"
 MOST_PIXELS = 50_000_000
+"""Of a picture, and of a result."""
 COARSE_SIDE = 256
 """Longest side of the picture that is shown first, where a picture has more than that twice."""
 WINDOW = 480
 """Pixels of the page in which a part is shown."""
+LARGEST_SHOWN = 1600
+"""Longest side of what a browser is given to show."""
 ZOOMS = {"whole": 0, "100 %": 1, "400 %": 4}
 
 
@@ -51,6 +54,11 @@ class Choice:
     quality: str = "fast"
     draws: int = 0
     seed: int = 0
+
+    @property
+    def times(self) -> int:
+        """Sides of the result, in those of the picture."""
+        return 1 if self.action == DENOISE else self.factor
 
     @property
     def verb(self) -> str:
@@ -104,13 +112,14 @@ def _level(text: str) -> float | None:
     return check_sigma(level)
 
 
-def check_size(source: Path) -> None:
-    """Refuse a picture that is larger than a page should work on."""
+def check_size(source: Path, factor: int = 1) -> None:
+    """Refuse a picture that is larger than a page should work on, or becomes so when it is enlarged by `factor`."""
     height, width = read_info(source, page=0).size
-    if height * width > MOST_PIXELS:
+    if height * width * factor**2 > MOST_PIXELS:
+        enlarged_to = f" enlarged to {width * factor}x{height * factor}" if factor > 1 else ""
         raise WavdiffError(
-            f"{source.name}: {width}x{height} pixels; the page takes at most {MOST_PIXELS // 10**6} megapixels, "
-            "the command line any number"
+            f"{source.name}: {width}x{height} pixels{enlarged_to}; the page takes at most {MOST_PIXELS // 10**6} "
+            "megapixels, the command line any number"
         )
 
 
@@ -189,10 +198,17 @@ def restore(
 
 
 def part(pixels: torch.Tensor, zoom: str, across: float, down: float) -> torch.Tensor:
-    """What is shown of a picture: all of it, or WINDOW pixels of the page around a place, each as `zoom` pixels."""
+    """What is shown of a picture: all of it, reduced where it is large, or WINDOW pixels of the page around a place.
+
+    `zoom` is of ZOOMS: how many pixels of the page a pixel of the picture takes.
+    """
     times = ZOOMS[zoom]
     if not times:
-        return pixels
+        longest = max(pixels.shape[-2:])
+        if longest <= LARGEST_SHOWN:
+            return pixels
+        height, width = (max(1, round(side * LARGEST_SHOWN / longest)) for side in pixels.shape[-2:])
+        return resize(pixels, (height, width)).clamp(-1, 1)
     side = WINDOW // times
     starts = [
         round((length - min(side, length)) * place)

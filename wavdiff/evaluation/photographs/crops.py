@@ -60,14 +60,18 @@ def textured_window(pixels: Tensor, side: int = SIDE, step: int = 8) -> tuple[sl
 
 
 def draw_strips(strips: Sequence[Strip]) -> bytes:
-    """Strips of one picture, all windows of one size, under one another with captions: a PNG without resampling."""
+    """Strips of one picture, all windows of one size, under one another with captions: a PNG without resampling.
+
+    Strips end in one column, so that models and the truth stand below one another.
+    """
     largest = strips[0].tiles[-1].pixels
     height, width = ZOOM * largest.shape[-2] + CAPTION, ZOOM * largest.shape[-1] + GAP
-    across = max(len(strip.tiles) for strip in strips) * width + GAP
+    columns = max(len(strip.tiles) for strip in strips)
+    across = columns * width + GAP
     down = len(strips) * height + GAP
     figure = pyplot().figure(figsize=(across / DOTS_PER_INCH, down / DOTS_PER_INCH), dpi=DOTS_PER_INCH)
     for row, strip in enumerate(strips):
-        for column, tile in enumerate(strip.tiles):
+        for column, tile in enumerate(strip.tiles, start=columns - len(strip.tiles)):
             left, top = GAP + column * width, CAPTION + row * height
             array = _zoomed(tile)
             figure.figimage(array, xo=left, yo=down - top - array.shape[0], origin="upper")
@@ -92,20 +96,87 @@ def _zoomed(tile: Tile) -> np.ndarray:
     return large.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
 
 
-def crops_page(title: str, files: Mapping[str, str]) -> str:
-    """An HTML page with the pictures of `draw_strips`: {name of the photograph: file beside the page}."""
-    figures = "\n".join(
-        f'<h2>{html.escape(name)}</h2>\n<img src="{html.escape(file)}" alt="crops of {html.escape(name)}">'
-        for name, file in files.items()
-    )
+@dataclass(frozen=True)
+class Sheet:
+    """A picture of `draw_strips`: its file beside the page, and what is where.
+
+    Attributes:
+        file: its name.
+        rows: captions of all tiles of every strip, in its columns; empty where there is none.
+        side: (height, width) of a tile on the screen.
+    """
+
+    file: str
+    rows: tuple[tuple[str, ...], ...]
+    side: tuple[int, int]
+
+
+def sheet_of(file: str, strips: Sequence[Strip]) -> Sheet:
+    """The sheet that `draw_strips` makes of these strips."""
+    columns, window = max(len(strip.tiles) for strip in strips), strips[0].tiles[-1].pixels.shape[-2:]
+    rows = [[f"{strip.name}: {tile.caption}" for tile in strip.tiles] for strip in strips]
+    filled = tuple(tuple([""] * (columns - len(row)) + row) for row in rows)
+    return Sheet(file, filled, (ZOOM * window[0], ZOOM * window[1]))
+
+
+def crops_page(title: str, sheets: Mapping[str, Sheet]) -> str:
+    """An HTML page of {name of the photograph: sheet}: two tiles of each behind a slider, and all of them below."""
+    figures = "\n".join(_figure(name, sheet) for name, sheet in sheets.items())
     return f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>{html.escape(title)}</title>
-<style>body {{ font-family: sans-serif; margin: 2em }} img {{ image-rendering: pixelated }}</style>
+<style>
+body {{ font-family: sans-serif; margin: 2em }}
+img, .tile {{ image-rendering: pixelated }}
+.pair {{ position: relative; margin: 0.5em 0 }}
+.tile {{ position: absolute; inset: 0; background-repeat: no-repeat }}
+.tile:first-child {{ z-index: 1 }}
+input[type=range] {{ display: block }}
+</style>
 <h1>{html.escape(title)}</h1>
 <p>The most textured {SIDE}x{SIDE} window of each picture at {100 * ZOOM} %, every pixel shown as a square.
 Decibels are those of the window.</p>
 {figures}
+<script>
+for (const figure of document.querySelectorAll("figure")) {{
+  const [left, right] = figure.querySelectorAll(".tile"), [a, b] = figure.querySelectorAll("select");
+  const range = figure.querySelector("input");
+  const show = () => {{
+    for (const [tile, choice] of [[left, a], [right, b]]) tile.style.backgroundPosition = choice.value;
+    left.style.clipPath = `inset(0 ${{100 - range.value}}% 0 0)`;
+  }};
+  for (const control of [a, b, range]) control.addEventListener("input", show);
+  show();
+}}
+</script>
 </html>
 """
+
+
+def _figure(name: str, sheet: Sheet) -> str:
+    height, width = sheet.side
+    places = [
+        (f"-{GAP + column * (width + GAP)}px -{CAPTION + row * (height + CAPTION)}px", caption)
+        for row, captions in enumerate(sheet.rows)
+        for column, caption in enumerate(captions)
+        if caption
+    ]
+    first = len([caption for caption in sheet.rows[0] if caption])  # of the first strip: what was given, and the truth
+
+    def choice(chosen: int) -> str:
+        options = (
+            f'<option value="{place}"{" selected" if index == chosen else ""}>{html.escape(caption)}</option>'
+            for index, (place, caption) in enumerate(places)
+        )
+        return f"<select>{''.join(options)}</select>"
+
+    file, shown = html.escape(sheet.file), html.escape(name)
+    tile = f'<div class="tile" style="background-image: url(\'{file}\')"></div>'
+    return f"""<h2>{shown}</h2>
+<figure>
+{choice(0)} {choice(max(0, first - 2))}
+<div class="pair" style="width: {width}px; height: {height}px">{tile}{tile}</div>
+<input type="range" min="0" max="100" value="50" style="width: {width}px" aria-label="left and right of {shown}">
+</figure>
+<img src="{file}" alt="crops of {shown}">"""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wavdiff.evaluation.photographs.calibration import expected_gaps
-from wavdiff.evaluation.photographs.crops import crops_page, draw_strips
+from wavdiff.evaluation.photographs.crops import Sheet, crops_page, draw_strips, sheet_of
 from wavdiff.evaluation.photographs.measuring import measure_photograph, warm_up
 from wavdiff.evaluation.photographs.photograph_report import photograph_report
 from wavdiff.evaluation.photographs.reading import Photograph, central, find_photographs, read_photographs
@@ -99,8 +99,10 @@ def evaluate_photographs(
         "samples": {"draws": request.draws, "expected": expected, "gaps": averages["samples"]},
         "pictures": pictures,
         "skipped": skipped,
-        "crops": crops,
+        "crops": {name: sheet.file for name, sheet in crops.items()},
     }
+    if crops:
+        write_files(out, {"crops.html": crops_page(f"Crops of {title}", crops)})
     return _write(results, request, out), results
 
 
@@ -111,10 +113,10 @@ def _measure_each(
     out: Path,
     say: Say,
     done: Say,
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """What `evaluation.json` says of each picture, and {name: file of its crops}, which are written."""
+) -> tuple[list[dict[str, Any]], dict[str, Sheet]]:
+    """What `evaluation.json` says of each picture, and {name: its crops}, which are written."""
     pictures: list[dict[str, Any]] = []
-    crops: dict[str, str] = {}
+    crops: dict[str, Sheet] = {}
     sizes = set()
     for photograph in photographs:
         size = tuple(photograph.pixels.shape)
@@ -124,8 +126,8 @@ def _measure_each(
         tables, strips = measure_photograph(photograph, cascades, request, done)
         if len(crops) < request.shown and strips:
             stem = re.sub(r"[^\w.-]+", "_", Path(photograph.name).stem)[:40]  # a name for links
-            crops[photograph.name] = f"crops/{len(pictures):03d}-{stem}.png"
-            write_files(out, {crops[photograph.name]: draw_strips(strips)})
+            sheet = crops[photograph.name] = sheet_of(f"crops/{len(pictures):03d}-{stem}.png", strips)
+            write_files(out, {sheet.file: draw_strips(strips)})
         channels, height, width = size
         pictures.append({"name": photograph.name, "height": height, "width": width, "channels": channels, **tables})
         lines = [psnr_line(name, row) for name, row in {**tables["denoise"], **tables["upscale"]}.items()]
@@ -155,8 +157,6 @@ def _write(results: dict[str, Any], request: PhotographRequest, out: Path) -> st
     for task, (name, plot) in plots.items():
         if results[task]:
             write_files(out, {name: plot(results[task], [picture[task] for picture in results["pictures"]])})
-    if results["crops"]:
-        write_files(out, {"crops.html": crops_page(f"Crops of {results['images']['source']}", results["crops"])})
     if request.update_card:
         update_card(find_model(request.models[0]), photograph_report(results, pictures=False))
     return text
