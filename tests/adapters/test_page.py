@@ -124,11 +124,11 @@ def test_so_are_results(tmp_path: Path) -> None:
 
 
 def test_a_large_picture_is_first_seen_coarse(photos: WaveletCascade, tmp_path: Path) -> None:
-    large = saved(tmp_path / "a.png", noisy(600, 800))
+    large = page_work.pixels_of(saved(tmp_path / "a.png", noisy(600, 800)))
     for choice in (Choice(), Choice(DENOISE, "0.1"), Choice(ENLARGE)):
         coarse = page_work.coarse_result(photos, choice, large)
         assert coarse is not None and coarse.shape == (3, 150, 200)
-    assert page_work.coarse_result(photos, Choice(), saved(tmp_path / "b.png", noisy(100, 500))) is None
+    assert page_work.coarse_result(photos, Choice(), torch.zeros(3, 100, 500)) is None
 
 
 def test_parts_are_shown_pixel_by_pixel() -> None:

@@ -30,6 +30,7 @@ from wavdiff.adapters.page_work import (
     enlarged,
     measured,
     pair,
+    part,
     pixels_of,
     restore,
     strip,
@@ -75,8 +76,8 @@ class Page:
             return "", None
         with self._told():
             check_size(Path(file))
-            picture = pixels_of(Path(file))
-            return measured(self.cascade, Path(file)), pair(picture, picture, "whole", 0, 0)
+            picture = to_pil(part(pixels_of(Path(file)), "whole"))
+            return measured(self.cascade, Path(file)), (picture, picture)
 
     def run(self, given: tuple[Any, ...], request: Any) -> Iterator[dict[str, Any]]:
         """Restore; `given` are file, the settings of a `Choice`; yields what parts of the page become, by name."""
@@ -92,9 +93,10 @@ class Page:
             check_size(source, choice.times)
             before = pixels_of(source)
             yield {"status": "working", **nothing}
-            coarse = coarse_result(self.cascade, choice, source)
+            coarse = coarse_result(self.cascade, choice, before)
+            before = part(before, "whole")
             if coarse is not None:
-                yield {"status": "coarse; working", "slider": pair(before, enlarged(coarse, before), "whole", 0, 0)}
+                yield {"status": "coarse; working", "slider": (to_pil(before), to_pil(enlarged(coarse, before)))}
             folder = Path(tempfile.mkdtemp(dir=self.root))
             result = None
             for kind, value in self._working(choice, source, folder, stop):

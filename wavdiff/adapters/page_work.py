@@ -145,9 +145,8 @@ def pixels_of(source: Path) -> torch.Tensor:
     return colour if planes.alpha is None else colour * planes.alpha + (1 - planes.alpha)
 
 
-def coarse_result(cascade: WaveletCascade, choice: Choice, source: Path) -> torch.Tensor | None:
-    """A large picture at a fraction of its size, done at once; None where the picture is small."""
-    pixels = pixels_of(source)
+def coarse_result(cascade: WaveletCascade, choice: Choice, pixels: torch.Tensor) -> torch.Tensor | None:
+    """A large picture (3, H, W) at a fraction of its size, done at once; None where the picture is small."""
     factor = 1
     while max(pixels.shape[-2:]) // factor > COARSE_SIDE:
         factor *= 2
@@ -197,7 +196,7 @@ def restore(
     return replace(done, written=planned_outputs(target, request))
 
 
-def part(pixels: torch.Tensor, zoom: str, across: float, down: float) -> torch.Tensor:
+def part(pixels: torch.Tensor, zoom: str, across: float = 0, down: float = 0) -> torch.Tensor:
     """What is shown of a picture: all of it, reduced where it is large, or WINDOW pixels of the page around a place.
 
     `zoom` is of ZOOMS: how many pixels of the page a pixel of the picture takes.
@@ -220,6 +219,7 @@ def part(pixels: torch.Tensor, zoom: str, across: float, down: float) -> torch.T
 
 def pair(before: torch.Tensor, after: torch.Tensor, zoom: str, across: float, down: float) -> tuple[Any, Any]:
     """Pillow images of a part of both; the smaller is enlarged with Pillow's bicubic filter."""
+    after = after if ZOOMS[zoom] else part(after, zoom)
     before = enlarged(before, after)
     return to_pil(part(before, zoom, across, down)), to_pil(part(after, zoom, across, down))
 
