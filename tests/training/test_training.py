@@ -448,7 +448,7 @@ def test_averaged_weights_are_not_the_raw_ones_but_near(pictures: Path, tmp_path
 
 def test_a_run_folder_holds_no_pickle(tiny_run: Path) -> None:
     files = [path for path in tiny_run.rglob("*") if path.is_file() and path.parent.name != "tensorboard"]
-    assert {path.suffix for path in files} == {".safetensors", ".json", ".yaml", ".md", ".png", ".jsonl"}
+    assert {path.suffix for path in files} == {".safetensors", ".json", ".yaml", ".md", ".png", ".jsonl", ".py"}
     for path in files:
         head = path.read_bytes()[:2]
         assert head != b"PK" and not head.startswith(b"\x80"), path  # zip (torch.save) and pickle protocol 2 and up

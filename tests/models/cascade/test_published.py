@@ -284,7 +284,8 @@ def test_the_command_says_what_it_took(cli: Cli, release: Path, tmp_path: Path) 
     for part in ("LabForComputationalVision", "MIT", "Copyright (c) 2023 LCV", "2303.02984", "Kadkhodaie", "CelebA"):
         assert part in card, part
     assert weights_digest(api.load(out)) in card and "noise_range_0to255_RF_13x13_scale_1" in card
-    assert sorted(path.suffix for path in out.rglob("*") if path.is_file()) == [".json"] * 4 + [".md", ".safetensors"]
+    suffixes = sorted(path.suffix for path in out.rglob("*") if path.is_file())
+    assert suffixes == [".json"] * 4 + [".md", ".py", ".py", ".safetensors"]
 
 
 def test_a_folder_in_the_way_stays(cli: Cli, release: Path, tmp_path: Path) -> None:
