@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_cli, scene
+from conftest import scene
 from PIL import Image
-from test_readme import FENCE, README, REPOSITORY, Snippet, commands, extract
+from test_readme import FENCE, README, REPOSITORY, Snippet, commands, extract, run
 from typer.main import get_command
 
 import wavdiff.cli
@@ -99,12 +99,7 @@ def test_a_how_to_runs(page: str, snippet: Snippet, desk: Path, monkeypatch: pyt
             if path.name in ("noisy.png", "small.png", "counts.npy", "stack.tif", "pictures"):
                 (folder / path.name).symlink_to(path)
     monkeypatch.chdir(folder)
-    if snippet.language == "python":
-        exec(compile(snippet.text, f"{page}, line {snippet.line}", "exec"), {"__name__": "__main__"})
-        return
-    for arguments in commands(snippet.text):
-        outcome = run_cli(*arguments)
-        assert outcome.code == 0, f"wavdiff {shlex.join(arguments)}\n{outcome.err}"
+    run(snippet, page)
 
 
 @pytest.mark.slow

@@ -45,6 +45,16 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("wavdiff ")]
 
 
+def run(snippet: Snippet, page: str) -> None:
+    """Execute a block in the current folder."""
+    if snippet.language == "python":
+        exec(compile(snippet.text, f"{page}, line {snippet.line}", "exec"), {"__name__": "__main__"})
+        return
+    for arguments in commands(snippet.text):
+        outcome = run_cli(*arguments)
+        assert outcome.code == 0, f"wavdiff {shlex.join(arguments)}\n{outcome.err}"
+
+
 def snippets() -> list[Snippet]:
     return extract(README.read_text(encoding="utf-8")) if README.is_file() else []
 
@@ -99,9 +109,4 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("snippet", snippets(), ids=lambda snippet: f"line {snippet.line}")
 def test_a_snippet_runs(snippet: Snippet, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(desk)
-    if snippet.language == "python":
-        exec(compile(snippet.text, f"README.md, line {snippet.line}", "exec"), {"__name__": "__main__"})
-        return
-    for arguments in commands(snippet.text):
-        outcome = run_cli(*arguments)
-        assert outcome.code == 0, f"wavdiff {shlex.join(arguments)}\n{outcome.err}"
+    run(snippet, "README.md")

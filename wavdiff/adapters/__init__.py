@@ -1,1 +1,1 @@
-"""Cascades inside other libraries; every module here needs the library that it is named after."""
+"""A cascade inside other libraries and programs: what needs a library is in the module that has its name."""
