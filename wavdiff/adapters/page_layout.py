@@ -84,8 +84,8 @@ def layout(page: Any) -> Any:
         settings = [action, sigma, strength, factor, quality]
         file.change(page.arrived, file, [noise, slider])
         start.click(_asked(gr, run), [file, *settings, draws, seed], list(parts.values()), show_progress="hidden")
-        for control in (zoom, across, down):
-            control.change(page.zoomed, [made, zoom, across, down], slider, show_progress="hidden")
+        for moved in (zoom.change, across.release, down.release):  # not at every place that a slider passes
+            moved(page.zoomed, [made, zoom, across, down], slider, show_progress="hidden")
         start_many.click(_asked(gr, page.batch), [files, *settings], [log, archive], show_progress="hidden")
         for button in (cancel, cancel_many):
             button.click(_asked(gr, page.cancel), None, None, queue=False)

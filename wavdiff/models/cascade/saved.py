@@ -120,7 +120,8 @@ def write_index(folder: Path) -> None:
     import diffusers
 
     for name, kind in CLASSES.items():
-        code = f'"""For diffusers; needs PyPI\'s wavdiff."""\n\nfrom wavdiff import {kind}\n\n__all__ = ["{kind}"]\n'
+        says = '"""For diffusers; needs the package wavdiff."""'
+        code = f'{says}\n\nfrom wavdiff import {kind}\n\n__all__ = ["{kind}"]\n'
         (folder / name).write_text(code, encoding="utf-8")
     index = {
         "_class_name": ["pipeline", "WaveletCascadePipeline"],

@@ -1,4 +1,4 @@
-"""For diffusers; needs PyPI's wavdiff."""
+"""For diffusers; needs the package wavdiff."""
 
 from wavdiff import WaveletCascadePipeline
 
