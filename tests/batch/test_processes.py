@@ -30,15 +30,18 @@ from wavdiff.batch import samples as sampling_run
 
 folder, commands = Path(sys.argv[2]), json.loads(sys.argv[3])
 rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
-written, save = [], sampling_run.save_image
+written = []
 
-def noted(path, *arguments):
-    if os.environ.get("FAIL_RANK") == str(rank) and len(written) == 2:
-        os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
-    save(path, *arguments)
-    written.append(path.name)
+def noting(save):
+    def noted(path, *arguments):
+        if os.environ.get("FAIL_RANK") == str(rank) and len(written) == 2:
+            os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
+        save(path, *arguments)
+        written.append(path.name)
+    return noted
 
-sampling_run.save_image = noted
+sampling_run.save_image = noting(sampling_run.save_image)
+sampling_run.save_animation = noting(sampling_run.save_animation)
 log = []
 for command in commands:
     written.clear()
@@ -58,7 +61,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def images(folder: Path) -> dict[str, bytes]:
-    return {name: data for name, data in contents(folder).items() if name.endswith(".png")}
+    return {name: data for name, data in contents(folder).items() if name.endswith((".png", ".webp"))}
 
 
 def times(folder: Path) -> dict[str, int]:

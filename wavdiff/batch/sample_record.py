@@ -68,7 +68,8 @@ def begin(request: SamplingRequest, drawer: Drawer, out: Path, show_scales: bool
         and old["finished"]
         and not missing
         and len(old["seeds"]) == len(request.seeds)
-        and all(_is_whole(out / name) for name in extra[1:])
+        and all(_is_whole(out / name) for name in extra[1:] if name != ANIMATION)
+        and (not show_scales or (out / ANIMATION).is_file())  # several frames, which `check_readable` refuses
     )
     if not complete:
         # Nothing of another request may be left when the new record appears: a later run would take it for its own.
