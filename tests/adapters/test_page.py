@@ -222,7 +222,7 @@ def test_a_picture_is_denoised_as_on_the_command_line(visitor: Visitor, tmp_path
     assert name == "my picture_denoised.png"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        _, *arguments = shlex.split(visitor.page.input_value("#command textarea"))
+        _, *arguments = shlex.split(visitor.wait("#command", "^wavdiff"))
         assert run_cli(*arguments).code == 0
     assert content == (tmp_path / name).read_bytes()
     assert all(url.startswith(("http://127.0.0.1", "data:", "blob:")) for url in visitor.asked)
@@ -249,15 +249,10 @@ def test_before_and_after_slide_and_zoom(visitor: Visitor, tmp_path: Path) -> No
     sources = [images.nth(k).get_attribute("src") for k in range(2)]
     assert sources[0] != sources[1]
 
-    def natural() -> list[int]:
-        found: list[int] = visitor.page.evaluate(
-            "[...document.querySelectorAll('#slider img')].map(i => i.naturalWidth)"
-        )
-        return found
-
-    assert set(natural()) == {400}
+    shown = "[...document.querySelectorAll('#slider img')].every(image => image.naturalWidth == {})"
+    visitor.page.wait_for_function(shown.format(400))
     visitor.page.click("#zoom label:has-text('400 %')")
-    visitor.page.wait_for_function("[...document.querySelectorAll('#slider img')].every(i => i.naturalWidth == 480)")
+    visitor.page.wait_for_function(shown.format(480))
     before = visitor.page.locator("#slider").screenshot()
     box = visitor.page.locator("#slider img").first.bounding_box()
     visitor.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -277,7 +272,7 @@ def test_a_picture_is_enlarged_and_denoised_before(visitor: Visitor, tmp_path: P
     _, content = visitor.download("#result")
     with Image.open(io.BytesIO(content)) as image:
         assert image.size == (96, 80)
-    assert "--denoise --sigma 20/255" in visitor.page.input_value("#command textarea")
+    visitor.wait("#command", "--denoise --sigma 20/255")
 
 
 @browser_test
@@ -291,9 +286,8 @@ def test_draws_are_a_strip_with_their_spread(visitor: Visitor, tmp_path: Path) -
     visitor.page.press("#draws input[type=number]", "Tab")
     assert "standard deviation" in visitor.start()
     visitor.page.wait_for_selector("#strip img")
-    width = visitor.page.evaluate("document.querySelector('#strip img').naturalWidth")
-    assert width == 2 * 24 + 3 * 2
-    assert visitor.page.locator("#spread img").is_visible()
+    visitor.page.wait_for_function(f"document.querySelector('#strip img').naturalWidth == {2 * 24 + 3 * 2}")
+    visitor.page.wait_for_selector("#spread img")
 
 
 @browser_test
@@ -354,7 +348,7 @@ def test_many_pictures_come_back_in_an_archive(visitor: Visitor, tmp_path: Path)
     visitor.page.wait_for_function("document.querySelectorAll('#files a[download]').length == 3")
     visitor.page.click("#start-many")
     visitor.page.wait_for_selector("#archive a[download]")
-    said = visitor.page.input_value("#log textarea")
+    said = visitor.wait("#log", "3/3")
     assert "3/3 bad.png: not an image" in said.replace("bad.png: bad.png", "bad.png") and str(tmp_path) not in said
     _, content = visitor.download("#archive")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -368,7 +362,7 @@ def test_new_images_have_their_seeds(visitor: Visitor) -> None:
     visitor.page.click("#model label:has-text('fashion-vdvae')")
     visitor.page.click("#draw")
     visitor.page.wait_for_function("document.querySelectorAll('#gallery img').length >= 4")
-    assert "seed 3" in visitor.page.locator("#gallery").inner_text()
+    visitor.page.wait_for_function("document.querySelector('#gallery').innerText.includes('seed 3')")
 
 
 def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
