@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "wavdiff needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) torch
-	$(PIP_INSTALL) -e ".[dev,docs,faces,evaluation,hub,onnx,page,science,shards,tensorboard]"
+	$(PIP_INSTALL) -e ".[dev,docs,faces,evaluation,hub,jpeg,onnx,page,science,shards,tensorboard]"
 	$(PIP_INSTALL) --no-deps deepinv natsort h5py
 	touch $@
 

@@ -10,13 +10,14 @@ Conventions, everywhere in the library:
 - Noise levels are standard deviations in the units of the tensor they belong to.
 - Image k of seed s depends on s + k alone: not on the batch size, nor on the number of processes.
 
-Four verbs:
+Five verbs:
 
     import wavdiff
     faces = wavdiff.load("faces")
     new = wavdiff.sample(faces, n=4, seed=0)
     clean = wavdiff.denoise(noisy, sigma=0.1, model=faces)
     large = wavdiff.upscale(small, 2, model=faces)
+    whole = wavdiff.restore(torn, wavdiff.Degradation(hidden=mask))
     wavdiff.train("tiny", out="runs/mine", data="pictures/")
 """
 
@@ -28,9 +29,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wavdiff.adapters.diffusers import WaveletCascadePipeline
     from wavdiff.adapters.prior import prior
+    from wavdiff.adapters.restoring import restore
     from wavdiff.api import classify, denoise, load, sample, train, upscale
     from wavdiff.models.cascade.model import WaveletCascade
     from wavdiff.models.cascade.solvers import Schedule
+    from wavdiff.restoration.degradations import Degradation
     from wavdiff.system.errors import WavdiffError
 
 
@@ -40,6 +43,8 @@ _HOMES = {
     "sample": "wavdiff.api",
     "denoise": "wavdiff.api",
     "upscale": "wavdiff.api",
+    "restore": "wavdiff.adapters.restoring",
+    "Degradation": "wavdiff.restoration.degradations",
     "train": "wavdiff.api",
     "classify": "wavdiff.api",
     "prior": "wavdiff.adapters.prior",
@@ -49,6 +54,7 @@ _HOMES = {
     "WavdiffError": "wavdiff.system.errors",
 }
 __all__ = [
+    "Degradation",
     "Schedule",
     "WavdiffError",
     "WaveletCascade",
@@ -58,6 +64,7 @@ __all__ = [
     "denoise",
     "load",
     "prior",
+    "restore",
     "sample",
     "train",
     "upscale",

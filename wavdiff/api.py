@@ -1,4 +1,4 @@
-"""The four verbs as functions on pictures: batches of any number, gray or RGB, any size, any kind.
+"""The verbs as functions on pictures: batches of any number, gray or RGB, any size, any kind.
 
 `sample` draws tensors in [-1, 1], (N, C, H, W). `denoise` and `upscale` take Pillow images, NumPy arrays or tensors
 and give the same kind back (see `images.in_memory`; nothing is differentiated through them); around pictures they see
@@ -73,7 +73,8 @@ def sample(model: Any, n: int = 1, seed: int = 0, **settings: Any) -> Tensor:
     return drawn
 
 
-def _model(model: str | Path | WaveletCascade) -> WaveletCascade:
+def cascade_of(model: str | Path | WaveletCascade) -> WaveletCascade:
+    """A cascade as it is given, or loaded by its name or folder."""
     return load_cascade(model) if isinstance(model, str | Path) else model
 
 
@@ -182,7 +183,7 @@ def denoise(
     }
     draws = {"mode": mode, "quality": quality, "seed": seed, "solver": solver, "steps": steps}
     request = RestorationRequest("denoise", colour=colour, **known, **draws)  # type: ignore[arg-type]
-    return _restored(image, _model(model), request)
+    return restored_pictures(image, cascade_of(model), request)
 
 
 def upscale(
@@ -245,10 +246,11 @@ def upscale(
         steps=steps,
         colour=colour,
     )
-    return _restored(image, _model(model), request)
+    return restored_pictures(image, cascade_of(model), request)
 
 
-def _restored(image: Any, cascade: WaveletCascade, request: RestorationRequest) -> Any:
+def restored_pictures(image: Any, cascade: WaveletCascade, request: RestorationRequest) -> Any:
+    """What a request makes of pictures of any kind, in the same kind."""
     pictures = as_planes(image)
     count, channels, height, width = pictures.colour.shape
     results: list[Planes] = []

@@ -5,18 +5,16 @@ Where torchvision is not installed (PyPI has no build that fits a torch without 
 while deepinv is imported; everything of deepinv that these tests run is its own code.
 """
 
-import importlib.abc
-import importlib.machinery
 import importlib.util
 import sys
 import types
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 from conftest import scene
+from empty_torchvision import torchvision_or_empty
+from gaussian import GaussianCascade
 
 import wavdiff
 from wavdiff import api
@@ -27,49 +25,10 @@ from wavdiff.system.errors import WavdiffError
 if importlib.util.find_spec("deepinv") is None:
     pytest.skip("deepinv is not installed (`make test` installs it)", allow_module_level=True)
 
-
-class EmptyModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Makes modules of one package, in which every name is an empty class."""
-
-    def __init__(self, package: str) -> None:
-        self.package = package
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname.partition(".")[0] != self.package:
-            return None
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        def attribute(name: str) -> type:
-            if name.startswith("__"):
-                raise AttributeError(name)
-            return type(name, (), {})
-
-        module.__getattr__ = attribute  # type: ignore[method-assign]
-
-
-@contextmanager
-def torchvision_or_empty() -> Iterator[None]:
-    """Have `import torchvision` work inside; afterwards, nobody else sees what took its place."""
-    if importlib.util.find_spec("torchvision") is not None:
-        yield
-        return
-    finder = EmptyModules("torchvision")
-    sys.meta_path.append(finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-
-
 with torchvision_or_empty():
     import deepinv
     from deepinv.optim import L2, PnP, optim_builder
-    from deepinv.physics import BlurFFT, GaussianNoise, Inpainting
+    from deepinv.physics import Blur, BlurFFT, CompressedSensing, Downsampling, GaussianNoise, Inpainting
 
     from wavdiff.adapters.deepinv import CascadeDenoiser
     from wavdiff.adapters.prior import noise_levels
@@ -288,3 +247,45 @@ def test_deblurring(denoiser: CascadeDenoiser, solver: str, stepsize: float) -> 
     )(measured, physics)
     assert quality(restored, truth) > quality(measured, truth) + 5
     assert quality(restored, truth) > quality(denoiser(measured, 0.02), truth) + 3  # more than denoising
+
+
+# --- its operators --------------------------------------------------------------------------------------------------
+
+SIDE = 8
+PHYSICS = {
+    "inpainting": lambda: Inpainting(img_size=(1, SIDE, SIDE), mask=0.5),
+    "blur": lambda: Blur(filter=torch.ones(1, 1, 3, 3) / 9, padding="valid"),
+    "downsampling": lambda: Downsampling(img_size=(1, SIDE, SIDE), factor=2, filter="bilinear"),
+    "sensing": lambda: CompressedSensing(m=30, img_size=(1, SIDE, SIDE)),
+}
+
+
+class SingleGaussian:
+    """An exact model of pictures in float32."""
+
+    mean_draws = 0
+
+    def __init__(self) -> None:
+        self.model = GaussianCascade(side=SIDE)
+        self.std, self.top = self.model.std, self.model.top
+        self.details, self.lowpass = self.model.details, self.model.lowpass
+
+    def denoise(self, noisy: torch.Tensor, level: torch.Tensor, coarse: Any = None) -> Any:
+        result = self.model.denoise(noisy.double(), level.double())
+        return result._replace(mean=result.mean.to(noisy))
+
+
+@pytest.mark.parametrize("name", PHYSICS)
+def test_its_physics_are_operators_as_they_are(name: str) -> None:
+    torch.manual_seed(0)
+    physics, prior = PHYSICS[name](), SingleGaussian()
+    covariance = prior.model.covariance
+    with torch.no_grad():
+        measured = physics.A(0.5 + 0.1 * torch.randn(2, 1, SIDE, SIDE))
+        found = wavdiff.restore(measured, physics, noise=0.01, model=prior, refinements=3)
+        columns = [physics.A(one.reshape(1, 1, SIDE, SIDE)).flatten() for one in torch.eye(SIDE**2)]
+    matrix = torch.stack(columns, dim=1).double()
+    known = 2 * measured.flatten(1).double() - matrix.sum(dim=1)  # of pictures in [-1, 1]
+    energy = matrix @ covariance @ matrix.T + 0.02**2 * torch.eye(len(matrix))
+    exact = (known @ torch.linalg.solve(energy, matrix @ covariance) + 1) / 2
+    assert float((found.flatten(1) - exact).norm() / (exact - 0.5).norm()) < 0.02

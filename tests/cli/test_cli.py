@@ -24,7 +24,17 @@ from wavdiff import api
 from wavdiff.images import load_image
 
 Cli = Callable[..., Outcome]
-SUBCOMMANDS = ("train", "sample", "denoise", "upscale", "evaluate", "assemble", "inspect", "import-published")
+SUBCOMMANDS = (
+    "train",
+    "sample",
+    "denoise",
+    "upscale",
+    "restore",
+    "evaluate",
+    "assemble",
+    "inspect",
+    "import-published",
+)
 
 
 def digests(folder: Path, pattern: str = "*.png") -> dict[str, str]:

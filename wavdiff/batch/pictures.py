@@ -229,7 +229,7 @@ class PictureBatch:
     def _describe(self, jobs: Sequence[Job], report: BatchReport) -> set[str]:
         """Print what would be written; returns the files for which that is not possible."""
         from wavdiff.images import check_picture_path, choose_pages, find_pages, read_info
-        from wavdiff.restoration.target_size import target_size
+        from wavdiff.restoration.target_size import size_of_result
 
         failed: set[str] = set()
         for job in jobs:
@@ -238,7 +238,7 @@ class PictureBatch:
                 try:
                     pages = choose_pages(find_pages(job.source), self.request.pages, job.name)
                     info = read_info(job.source, pages[0])
-                    size = info.size if self.request.verb == "denoise" else target_size(self.request, info.size)
+                    size = size_of_result(self.request, info.size)
                     for note in check_picture_path(job.target, info, size) if job.target is not None else ():
                         report.say(note)
                 except (WavdiffError, OSError) as error:

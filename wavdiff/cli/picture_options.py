@@ -124,7 +124,7 @@ class PictureOptions:
 
     def restore(
         self,
-        verb: Literal["denoise", "upscale"],
+        verb: Literal["denoise", "upscale", "restore"],
         default_suffix: str,
         draws_one: bool,
         draw_flag: str,

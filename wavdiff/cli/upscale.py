@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from wavdiff.cli.options import MOST_DRAWS, check_number, noise_level, whole_numbers
+from wavdiff.cli.options import MOST_DRAWS, check_number, noise_level, refuse_given, whole_numbers
 from wavdiff.cli.picture_options import PictureOptions, picture_command
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import check_sigma, shown
@@ -34,6 +34,13 @@ def upscale(
     sigma: Annotated[
         str | None, typer.Option(help="Noise to remove first: its standard deviation, such as 10/255.")
     ] = None,
+    filter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILTER",
+            help="By which the picture was made small, if not by block means: bicubic, lanczos, gaussian:S.",
+        ),
+    ] = None,
     mode: Annotated[str, typer.Option(help="mean (sharp where it is sure) or sample (a plausible picture).")] = "mean",
     n: Annotated[int, typer.Option("--n", help="With --mode sample: number of variants, a file each.")] = 1,
 ) -> None:
@@ -54,7 +61,7 @@ def upscale(
         raise WavdiffError(f"--factor must be above 1, such as 2, 4 or 1.5, got {factor:g}")
     level = None if sigma is None else check_sigma(noise_level(sigma), "--sigma")
     noise = {"denoise": denoise or level is not None, "sigma": level}
-    own = {"factor": factor or 2, "size": sides and (sides[1], sides[0]), "longest": longest, **noise}
+    own: dict[str, Any] = {"factor": factor or 2, "size": sides and (sides[1], sides[0]), "longest": longest, **noise}
     suffix = f"_{size.lower()}" if size else f"_{longest}" if longest else f"_x{own['factor']:g}"
     if mode not in ("mean", "sample"):
         raise WavdiffError(f"--mode must be mean or sample, got {mode!r}")
@@ -65,4 +72,17 @@ def upscale(
         raise WavdiffError(
             f"--n and --samples both ask for several draws; give one of them, got {n} and {pictures.samples}"
         )
+    if filter is not None:
+        others = {"--size": size is not None, "--longest": longest is not None, "--denoise": denoise}
+        refuse_given(others, f"does not go with --filter {filter}: give --factor, and --sigma where there is noise")
+        if own["factor"] not in range(2, 17):
+            raise WavdiffError(f"--factor with --filter must be a whole number from 2 to 16, got {own['factor']:g}")
+        from wavdiff.system.allocator import keep_freed_memory
+
+        keep_freed_memory()  # before torch starts threads
+        from wavdiff.restoration.degradations import Degradation
+
+        undone = {"sigma": level, "degradation": Degradation(factor=int(own["factor"]), filter=filter)}
+        pictures.restore("restore", suffix, mode == "sample", "--mode sample", undone, variants=n)
+        return
     pictures.restore("upscale", suffix, mode == "sample", "--mode sample", own, variants=n)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 
 from wavdiff.images.codecs.headers import GRAY_MODES, is_inverted
 from wavdiff.images.codecs.opening import opened
@@ -20,6 +20,7 @@ from wavdiff.images.picture import PictureInfo, Planes, plain_info, planes_from_
 from wavdiff.images.resampling import resize
 from wavdiff.images.writer import check_picture_path, create_picture
 from wavdiff.system.errors import WavdiffError
+from wavdiff.system.messages import shown
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,19 @@ def check_readable(path: str | os.PathLike[str]) -> None:
     """
     with opened(path) as image:
         image.verify()
+
+
+def read_colour(text: str) -> tuple[int, int, int]:
+    """RGB of '#ff00ff' or 'magenta', as Pillow reads colours.
+
+    Raises:
+        WavdiffError: no colour.
+    """
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise WavdiffError(f"a colour is written '#ff00ff' or by its name, got {shown(text)}") from None
+    return red, green, blue
 
 
 def to_pil(pixels: torch.Tensor, alpha: torch.Tensor | None = None, mode: str | None = None) -> Image.Image:

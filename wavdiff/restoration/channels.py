@@ -66,6 +66,17 @@ def with_noise(read: Read, level: float, seed: int, channels: int) -> Read:
     return lambda where: read(where) + level * position_noise((seed, "added noise"), channels, where)
 
 
+def opacity_of(source: Source, *, filled: bool = False) -> Read | None:
+    """The opacity of a picture by its rectangles, (1, h, w) in [0, 1], `filled` with 1; None: it has none."""
+
+    def read(where: Rectangle) -> Tensor:
+        alpha = source.read(where).alpha
+        assert alpha is not None
+        return torch.ones_like(alpha) if filled else alpha
+
+    return read if source.info.has_alpha else None
+
+
 def premultiplied(source: Source) -> Read:
     """Colour times opacity, where 0 is black."""
 

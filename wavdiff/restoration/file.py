@@ -27,6 +27,7 @@ from wavdiff.restoration.cleaned import restoring
 from wavdiff.restoration.plain import Plain
 from wavdiff.restoration.posterior_files import write_summary
 from wavdiff.restoration.request import RestorationRequest, RestorationResult, planned_outputs
+from wavdiff.restoration.target_size import size_of_result
 from wavdiff.restoration.tiled import Progress
 from wavdiff.system.atomic import written_whole
 from wavdiff.system.errors import WavdiffError
@@ -60,6 +61,8 @@ def restore_file(
         WavdiffError: the source cannot be read, the result cannot be written, or the model cannot do what is asked. No
             result is then left behind.
     """
+    if request.degradation is not None:
+        request = replace(request, degradation=request.degradation.of(source))
     stack = find_pages(source) if isinstance(source, Path) else Stack((0,), 1 + max(request.pages or (0,)))
     pages = choose_pages(stack, request.pages, str(source))
     left_out = []
@@ -126,7 +129,9 @@ def _restore_page(
     before = {path for path in outputs if os.path.lexists(path)}
     try:
         with open_picture(source, spool_bytes=request.memory_bytes // 8, page=page) as reader, ExitStack() as writers:
-            info, notes = true_notes(reader.info, complete, request.verb == "upscale")
+            info, notes = true_notes(
+                reader.info, complete, size_of_result(request, reader.info.size) != reader.info.size
+            )
             limited = not reader.info.is_float
             work = writers.enter_context(restoring(cascade, reader, request, progress, limited=limited))
             work.messages += notes

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import real_number, shown, whole_number
+
+if TYPE_CHECKING:
+    from wavdiff.restoration.degradations import Degradation
 
 Quality = Literal["fast", "good", "best"]
 QUALITIES: dict[Quality, int] = {"fast": 1, "good": 2, "best": 8}
@@ -26,8 +29,9 @@ class RestorationRequest:
     """What to do with a picture.
 
     Attributes:
-        verb: "denoise" or "upscale".
-        sigma: standard deviation of the noise in [0, 1) units; None: estimate it. For "denoise".
+        verb: "denoise", "upscale" or "restore".
+        sigma: standard deviation of the noise in [0, 1) units; None: estimate it. For "restore": that of white noise
+            in what is known of the picture; None: none but rounding.
         noise: where sigma is not given, "white", "poisson" (it grows with brightness), or "auto": measure which.
         gain, read_noise: the noise where it is known: its variance is gain x + read_noise^2 for x in [0, 1].
         white: value in the file that counts as 1, for "denoise"; None: the largest that it can hold, or the largest of
@@ -49,12 +53,14 @@ class RestorationRequest:
         add_noise: add noise of `sigma` to the picture first, and measure PSNR.
         denoise: for "upscale": remove noise first, as the settings for "denoise" say.
         strength: of means: the part of the noise that is taken away, in [0, 1].
+        degradation: for "restore": what happened to the picture.
+        method: for "restore": see `inverse.METHODS`; None: the best for the mode.
 
     Raises:
         WavdiffError: values out of range, or that do not go together.
     """
 
-    verb: Literal["denoise", "upscale"]
+    verb: Literal["denoise", "upscale", "restore"]
     sigma: float | None = None
     noise: Literal["auto", "white", "poisson"] = "auto"
     gain: float | None = None
@@ -78,6 +84,8 @@ class RestorationRequest:
     pages: tuple[int, ...] | None = None
     denoise: bool = False
     strength: float = 1.0
+    degradation: Degradation | None = None
+    method: str | None = None
 
     def __post_init__(self) -> None:
         # Python's own numbers, whatever they were: NumPy's integers would key other noise.
@@ -101,6 +109,7 @@ class RestorationRequest:
             raise WavdiffError(f"seed must be at least 0, got {self.seed}")
         self._check_noise()
         self._check_size()
+        self._check_restore()
         if not 0 <= self.strength <= 1:
             raise WavdiffError(f"strength must be in [0, 1], got {self.strength:g}")
         draws = self.samples or (self.mode == "sample" and self.verb == "denoise")
@@ -116,6 +125,22 @@ class RestorationRequest:
             raise WavdiffError("white is for pictures as they are; give it without add_noise")
         if self.add_noise and (self.sigma is None or self.verb != "denoise"):
             raise WavdiffError("add_noise needs a sigma, and is for denoise")
+
+    def _check_restore(self) -> None:
+        if (self.verb == "restore") != (self.degradation is not None):
+            raise WavdiffError("restore needs to know what happened to the picture, and only restore does")
+        if self.verb != "restore":
+            if self.method is not None:
+                raise WavdiffError(f"method is for restore, got {shown(self.method)}")
+            return
+        unfit = {"quality": self.quality != "fast", "strength": self.strength < 1, "colour": self.colour != "channels"}
+        unfit |= {"solver": self.solver is not None}
+        if self.degradation is not None and self.degradation.jpeg:
+            unfit |= {"samples": self.samples > 0, "mode": self.mode == "sample", "method": self.method is not None}
+        of = " of JPEG files" if self.degradation is not None and self.degradation.jpeg else ""
+        for name, given in unfit.items():
+            if given:
+                raise WavdiffError(f"restore{of} has no {name}, got {shown(getattr(self, name))}; leave it out")
 
     def _check_noise(self) -> None:
         if self.noise not in ("auto", "white", "poisson"):
@@ -163,7 +188,7 @@ class RestorationRequest:
     @property
     def octaves(self) -> int:
         """Number of octaves for which standard deviations are written."""
-        return DENOISED_OCTAVES if self.verb == "denoise" else int(self.factor).bit_length() - 1
+        return DENOISED_OCTAVES if self.verb != "upscale" else int(self.factor).bit_length() - 1
 
 
 @dataclass(frozen=True)

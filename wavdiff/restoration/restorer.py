@@ -17,6 +17,7 @@ from wavdiff.restoration.channels import (
     LUMA_NOISE,
     Source,
     limited,
+    opacity_of,
     premultiplied,
     reading_luma,
     rescaled_read,
@@ -31,11 +32,19 @@ from wavdiff.restoration.copies import Copy, copies_of, write_averaged
 from wavdiff.restoration.impulses import cleaned_of_impulses
 from wavdiff.restoration.plain import Effort, Mode, Noise, Plain
 from wavdiff.restoration.request import QUALITIES, RestorationRequest
-from wavdiff.restoration.target_size import NO_MEANS, power_above, reduce_plane, reduced_plane, target_size
-from wavdiff.restoration.tasks import TASKS, is_local
+from wavdiff.restoration.target_size import NO_MEANS, power_above, reduce_plane, reduced_plane, size_of_result
+from wavdiff.restoration.tasks import Denoise, Task, Upscale, is_local
 from wavdiff.restoration.tiled import Progress
+from wavdiff.restoration.undoing import Restore
 from wavdiff.restoration.used_range import request_within, used_share
 from wavdiff.system.errors import WavdiffError
+
+TASKS: dict[str, Callable[[WaveletCascade, RestorationRequest], Task]] = {
+    "denoise": Denoise,
+    "upscale": Upscale,
+    "restore": Restore,
+}
+"""What a request's verb asks for."""
 
 
 class Restorer:
@@ -79,7 +88,7 @@ class Restorer:
             raise WavdiffError("add_noise is for gray and RGB pictures, not for CMYK")
         may_use_less = request.verb == "denoise" and not request.add_noise
         self._white = used_share(reader, request.white, self.messages) if may_use_less else 1.0
-        self.size = info.size if request.verb == "denoise" else target_size(request, info.size)
+        self.size = size_of_result(request, info.size)
         power = power_above(self.size, info.size)
         self.task = TASKS[request.verb](cascade, replace(request_within(request, self._white), factor=power))
         self._worked = (info.size[0] * self.task.factor, info.size[1] * self.task.factor)
@@ -161,7 +170,7 @@ class Restorer:
         factor, level, small = self.task.factor, self._cut_off, self.noisy
         if self._worked != self.size:
             return lambda plane, write: reduce_plane(plane, self.size, write)
-        if factor > 1 and self._limited and self.task.cascade.wavelet == "haar":
+        if self.request.verb == "upscale" and self._limited and self.task.cascade.wavelet == "haar":
             upper = self.alpha.read if self.alpha is not None else None
             return lambda plane, write: write_projected(plane, small.read, factor, upper, write)
         return None if level is None else lambda plane, write: write_unclipped(plane, small.read, level, write)
@@ -174,7 +183,7 @@ class Restorer:
         """
         if self.request.add_noise:
             return Fidelity(self.noisy.read, self._plain("colour").read)
-        if self.task.factor == 1 or self._worked != self.size:
+        if self.request.verb != "upscale" or self._worked != self.size:
             return None
         return BlockMeans(self.noisy.read, self.task.factor, self.completed, maximum, self.request.denoise)
 
@@ -183,8 +192,8 @@ class Restorer:
         key = self.key.read(where) if self.key is not None else None
         if self.alpha is not None:
             return Planes(*unmultiplied(colour, self.alpha.read(where)), key)
-        alpha = self.reader.read(where).alpha if self.reader.info.has_alpha else None
-        return Planes(colour, alpha, key)
+        opacity = opacity_of(self.reader, filled=self.task.fills_opacity)
+        return Planes(colour, None if opacity is None else opacity(where), key)
 
     def _plain(self, name: str) -> Plain:
         """A plane of the source: "colour", "key", or "alpha" from [0, 1] to [-1, 1]."""
@@ -195,7 +204,7 @@ class Restorer:
 
         info = self.reader.info
         channels, step = self.channels if name == "colour" else 1, info.step / self._white
-        return Plain(read, info.size, channels, info.format == "JPEG", step)
+        return Plain(read, info.size, channels, info.format == "JPEG", step, opacity_of(self.reader))
 
     def _side_plane(self, name: str, prefix: str) -> Plane:
         """The restored opacity or ink, always as the mean; opacity stays within its surroundings."""

@@ -47,6 +47,18 @@ def target_size(request: RestorationRequest, size: tuple[int, int]) -> tuple[int
     return request.size
 
 
+def size_of_result(request: RestorationRequest, size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of what a request makes of a picture of `size`.
+
+    Raises:
+        WavdiffError: see `target_size`.
+    """
+    if request.verb == "upscale":
+        return target_size(request, size)
+    factor = 1 if request.degradation is None else request.degradation.factor
+    return size[0] * factor, size[1] * factor
+
+
 def power_above(target: tuple[int, int], size: tuple[int, int]) -> int:
     """The least power of two that makes `size` at least as large as `target`."""
     ratio = max(wanted / side for wanted, side in zip(target, size, strict=True))

@@ -1,4 +1,4 @@
-"""What is done to a picture: `Denoise` and `Upscale`, whatever the cascade.
+"""What is done to a picture: `Denoise` and `Upscale`, whatever the cascade (`Restore` has a file of its own).
 
 A cascade whose networks are all local walks tile by tile (`tiled`). One whose low-pass network sees the whole image, as
 those that draw new images do, denoises the picture in one piece; it enlarges tile by tile all the same, unless the
@@ -37,11 +37,13 @@ class Task(Protocol):
         cascade: the model.
         factor: sides of the result, in those of the picture.
         enlarges_opacity: whether opacity is a picture to be worked on as well; else it is carried along.
+        fills_opacity: whether the result is opaque.
     """
 
     cascade: WaveletCascade
     factor: int
     enlarges_opacity: bool
+    fills_opacity: bool
 
     def study(self, picture: Plain, name: str, messages: list[str]) -> Any:
         """What has to be known of a picture before (its noise); `name` begins the messages on it."""
@@ -61,7 +63,7 @@ class Denoise:
     """
 
     factor = 1
-    enlarges_opacity = False
+    enlarges_opacity = fills_opacity = False
 
     def __init__(self, cascade: WaveletCascade, request: RestorationRequest) -> None:
         self.cascade, self.sigma, self.request = cascade, request.sigma, request
@@ -157,7 +159,7 @@ class Upscale:
         WavdiffError: the cascade cannot enlarge.
     """
 
-    enlarges_opacity = True
+    enlarges_opacity, fills_opacity = True, False
 
     def __init__(self, cascade: WaveletCascade, request: RestorationRequest) -> None:
         self.cascade, self.factor = cascade, int(request.factor)
@@ -204,10 +206,6 @@ class Upscale:
                 return cascade.upscale(batch, factor, seeds=seeds if schedule else None, schedule=schedule)
 
             _in_one_piece(cascade, picture, effort.seed, whole, write, effort.progress)
-
-
-TASKS: dict[str, Callable[[WaveletCascade, RestorationRequest], Task]] = {"denoise": Denoise, "upscale": Upscale}
-"""What a request's verb asks for."""
 
 
 def _stages(cascade: WaveletCascade, factor: int) -> list[int]:

@@ -89,15 +89,15 @@ class Drawn(Array):
 
 
 def solve(
-    denoiser: Denoiser, start: Tensor, schedule: Schedule, seeds: Sequence[int], coarse: Tensor | None = None
+    denoiser: Denoiser, start: Tensor, schedule: Walker, seeds: Sequence[int], coarse: Tensor | None = None
 ) -> Tensor:
     """Walk a batch from `start` down a schedule, with any denoiser: of a scale, of whole images, or an exact one.
 
     Args:
         denoiser: see `Denoiser`.
         start: the state at noise level `schedule.sigma_max * denoiser.std`, library units, (B, c, h, w).
-        schedule: levels and solver.
-        seeds: one per image; only "sde-dpm" and correctors draw from them.
+        schedule: levels and solver, or the paper's ascent.
+        seeds: one per image; only "sde-dpm", correctors and the ascent draw from them.
         coarse: the exact coarse image, for details.
 
     Returns:

@@ -1,0 +1,109 @@
+"""What a JPEG file says before it is decoded: quantised cosine coefficients, tables, and how planes are reduced."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from wavdiff.system.errors import WavdiffError
+
+ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Component:
+    """A plane of a JPEG file, luma first.
+
+    Attributes:
+        coefficients: (h, w, 8, 8), whole numbers, of each block.
+        table: (8, 8), the steps of the coefficients, in 255ths of an orthonormal cosine transform.
+        shrinkage: rows and columns of the picture for one of the plane.
+    """
+
+    coefficients: Tensor
+    table: Tensor
+    shrinkage: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class JpegCoefficients:
+    """All planes: luma, or Y, Cb and Cr.
+
+    Attributes:
+        components: of the file as it lies there.
+        size: (height, width) there.
+        orientation: 1 to 8, of EXIF: how it is turned to be looked at.
+    """
+
+    components: tuple[Component, ...]
+    size: tuple[int, int]
+    orientation: int = 1
+
+    def from_upright(self, x: Tensor) -> Tensor:
+        """Pictures (..., H, W) as they lie in the file."""
+        x = x.flip(_FLIPS[self.orientation]) if _FLIPS[self.orientation] else x
+        return x.transpose(-1, -2) if self.orientation > 4 else x
+
+    def upright(self, x: Tensor) -> Tensor:
+        """Pictures (..., H, W) of the file as they are looked at."""
+        x = x.transpose(-1, -2) if self.orientation > 4 else x
+        return x.flip(_FLIPS[self.orientation]) if _FLIPS[self.orientation] else x
+
+
+_FLIPS: dict[int, tuple[int, ...]] = {
+    1: (), 2: (-1,), 3: (-2, -1), 4: (-2,), 5: (), 6: (-1,), 7: (-2, -1), 8: (-2,),
+}  # fmt: skip
+
+
+def read_jpeg_coefficients(source: Path | BinaryIO) -> JpegCoefficients:
+    """The coefficients of a file or stream.
+
+    Raises:
+        WavdiffError: no JPEG file, one in CMYK or RGB, or jpeglib is not installed.
+    """
+    try:
+        import jpeglib
+    except ImportError as error:
+        raise WavdiffError('JPEG coefficients are read by jpeglib: pip install "wavdiff[jpeg]"') from error
+    name = source if isinstance(source, Path) else "standard input"
+    with ExitStack() as opened:
+        if isinstance(source, Path):
+            path = source
+        else:
+            copy = opened.enter_context(NamedTemporaryFile(suffix=".jpg"))
+            source.seek(0)
+            copy.write(source.read())
+            copy.flush()
+            source.seek(0)
+            path = Path(copy.name)
+        try:
+            with Image.open(path) as image:
+                image.load()
+                kind, mode = image.format, image.mode
+                orientation = image.getexif().get(ORIENTATION, 1)
+        except (OSError, SyntaxError) as error:
+            raise WavdiffError(f"{name}: not a JPEG file that can be read ({error})") from error
+        if kind not in ("JPEG", "MPO"):
+            raise WavdiffError(f"{name}: --op jpeg is for JPEG files as they were saved, got {kind}")
+        file: Any = jpeglib.read_dct(os.fspath(path))
+    space = str(file.jpeg_color_space).rpartition("_")[2]
+    if {"L": "GRAYSCALE", "RGB": "YCbCr"}.get(mode) != space:
+        raise WavdiffError(f"{name}: a JPEG file in gray or YCbCr is needed, got {space}")
+    most = np.asarray(file.samp_factor).max(axis=0)
+    components = []
+    for number, plane in enumerate([file.Y, file.Cb, file.Cr][: file.num_components]):
+        down, right = (int(each) for each in most // np.asarray(file.samp_factor)[number])
+        table = torch.from_numpy(np.asarray(file.qt[file.quant_tbl_no[number]]).astype(np.float32))
+        components.append(Component(torch.from_numpy(plane.astype(np.float32)), table, (down, right)))
+    return JpegCoefficients(
+        tuple(components), (int(file.height), int(file.width)), orientation if orientation in _FLIPS else 1
+    )
