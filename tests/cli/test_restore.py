@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import Outcome, run_piped, scene
 from PIL import Image, ImageOps
 
 import wavdiff
+from wavdiff.restoration.operators import Frequencies, Mask
 from wavdiff.system.errors import WavdiffError
 
 Cli = Callable[..., Outcome]
@@ -132,7 +135,11 @@ def test_blurred_then_reduced(cli: Cli, files: Path, tmp_path: Path) -> None:
         ("clean", ("--op", "inpaint", "--mask", "none.png"), "none.png: no such file"),
         ("kernel", ("--op", "inpaint", "--mask", "kernel.png"), "all pixels of the picture are marked as lost"),
         ("clean", ("--op", "deblur"), "--op deblur needs the blur: give --kernel"),
-        ("clean", ("--op", "deblur", "--kernel", "disk:-1"), "a kernel is written disk:NUMBER"),
+        (
+            "clean",
+            ("--op", "deblur", "--kernel", "disk:-1"),
+            "the size of a disk kernel must be between 0.1 and 127 pixels",
+        ),
         ("clean", ("--op", "deblur", "--kernel", "motion:5"), "a kernel is written motion:LENGTH,ANGLE"),
         ("kernel", ("--op", "deblur", "--kernel", "gaussian:5"), "is larger than the picture, 7x7"),
         ("clean", ("--op", "deblur", "--kernel", "disk:2", "--factor", 2), "--factor is of --op upscale"),
@@ -160,6 +167,47 @@ def test_the_same_in_python() -> None:
     assert np.abs(np.asarray(found)[lost].astype(float) - CLEAN[lost]).mean() < 12
     with pytest.raises(WavdiffError, match="nothing is known of what happened"):
         wavdiff.Degradation()
+
+
+# --- measurements ---------------------------------------------------------------------------------------------------
+
+
+def test_measurements_become_pictures(cli: Cli, tmp_path: Path) -> None:
+    x = CLEAN[:32, :32].transpose(2, 0, 1) / 255
+    generator = np.random.default_rng(0)
+    matrix = generator.normal(size=(1500, x.size)) / x.size**0.5
+    np.savez(tmp_path / "random.npz", y=matrix @ x.ravel(), shape=x.shape, matrix=matrix)
+    frequency = np.hypot(np.fft.fftfreq(32)[:, None], np.fft.fftfreq(32))
+    np.savez(tmp_path / "mri.npz", y=np.fft.fft2(x[0], norm="ortho"), shape=x[0].shape, mask=frequency < 0.2)
+    outcome = cli("restore", tmp_path / "random.npz", tmp_path / "mri.npz", "--op", "compressed")
+    assert outcome.code == 0 and outcome.err.count("what was measured is met to") == 2, outcome
+    for name, truth in (("random", x), ("mri", x[:1])):
+        with Image.open(tmp_path / f"{name}_restored.png") as image:
+            found = np.asarray(image).reshape(32, 32, -1).transpose(2, 0, 1) / 255
+        assert found.shape == truth.shape and np.square(found - truth).mean() < 0.25 * truth.var(), name
+    assert cli("restore", tmp_path / "mri.npz", "--op", "compressed").code == 1  # it is there
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"y": np.ones(3)}, "it needs `y`, `shape`"),
+        ({"y": np.ones(3), "shape": (2, 2), "matrix": np.ones((3, 5))}, r"matrix must be (3, 4) for this y and shape"),
+        ({"y": np.ones(4), "shape": (2, 2), "mask": np.ones((3, 2))}, "mask must be (2, 2)"),
+        ({"y": np.full(3, np.nan), "shape": (2, 2), "matrix": np.ones((3, 4))}, "y must be finite"),
+        ({"y": np.ones(3), "shape": (2, 2, 2), "matrix": np.ones((3, 8))}, "shape must be (H, W) or (C, H, W)"),
+        (None, "not a .npz file of numbers"),
+    ],
+)
+def test_measurements_that_do_not_fit_are_said(cli: Cli, tmp_path: Path, arrays: dict | None, said: str) -> None:
+    path = tmp_path / "odd.npz"
+    if arrays is None:
+        path.write_bytes(b"nothing of the kind")
+    else:
+        np.savez(path, **arrays)
+    outcome = cli("restore", path, "--op", "compressed")
+    assert outcome.code == 1 and said in outcome.err and "odd.npz" in outcome.err, outcome
+    assert not (tmp_path / "odd_restored.png").exists()
 
 
 # --- JPEG files -----------------------------------------------------------------------------------------------------
@@ -217,3 +265,72 @@ def test_jpeg_is_said_where_it_is_not(cli: Cli, files: Path, tmp_path: Path) -> 
         assert outcome.code == 1 and said in outcome.err and not (tmp_path / "never.png").exists(), outcome
     code, _, err = run_piped((tmp_path / "a.jpg").read_bytes(), "restore", "-", "--op", "jpeg", "--ext", "png")
     assert code == 0, err
+
+
+# --- what a reader found --------------------------------------------------------------------------------------------
+
+
+def test_transparent_holes_of_a_blurred_picture_become_opaque(cli: Cli, files: Path, tmp_path: Path) -> None:
+    for op, factor in (("deblur+inpaint", 1), ("upscale+inpaint", 2)):
+        options = ("--kernel", "gaussian:0.6") if factor == 1 else ("--factor", factor)
+        out = tmp_path / f"{factor}.png"
+        assert cli("restore", files / "holes.png", "--op", op, *options, "--out", out).code == 0
+        found = np.asarray(Image.open(out))
+        lost = np.kron(np.asarray(Image.open(files / "mask.png")) > 0, np.ones((factor, factor))) > 0
+        assert (found[..., 3] == 255).all() and found[lost][:, :3].mean() > 40
+
+
+def test_a_lost_colour_is_that_of_the_picture_for_its_opacity_too(cli: Cli, files: Path, tmp_path: Path) -> None:
+    with Image.open(files / "scratched.png") as image:
+        image.convert("RGBA").save(tmp_path / "a.png")
+    options = ("--op", "upscale+inpaint", "--colour-lost", "#ff00ff", "--out", tmp_path / "b.png")
+    outcome = cli("restore", tmp_path / "a.png", *options)
+    assert outcome.code == 0 and "opacity: what is known" in outcome.err, outcome
+
+
+def test_what_was_not_measured_has_no_say() -> None:
+    x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    known = torch.rand(16, 16, generator=torch.Generator().manual_seed(1)) < 0.5
+    for operator in (Mask(known), Frequencies(known)):
+        right = wavdiff.restore(operator.A(x), operator, steps=3)
+        odd = operator.A(x) + 5 * (1 - operator.A_adjoint(operator.A(torch.ones_like(x)))) * ~known
+        assert torch.allclose(wavdiff.restore(odd, operator, steps=3), right, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kernel": torch.ones(3, 3)},
+        {"kernel": torch.full((3, 3), float("nan"))},
+        {"kernel": torch.ones(9) / 9},
+        {"kernel": "gaussian:1e-9"},
+        {"kernel": "motion:5,inf"},
+        {"kernel": "gauss:2"},
+        {"factor": 2.5},
+        {"factor": 2, "filter": -1.0},
+        {"factor": 2, "filter": "gaussian:100"},
+        {"colour": (300, 0, 0)},
+        {"colour": (3, 0)},
+        {"factor": 2, "grow": 2},
+        {"hidden": np.ones(3)},
+        {"jpeg": True, "factor": 2},
+    ],
+)
+def test_a_degradation_is_checked(settings: dict[str, Any]) -> None:
+    with pytest.raises(WavdiffError):
+        wavdiff.Degradation(**settings)
+
+
+def test_python_says_what_is_wrong() -> None:
+    hidden = wavdiff.Degradation(hidden=np.eye(64))
+    for given, operator, settings, said in (
+        (CLEAN, hidden, {"limits": (0, 1)}, "refinements and limits are for operators"),
+        (CLEAN, hidden, {"steps": -3}, "steps must be at least 1"),
+        (CLEAN, hidden, {"steps": 5, "mode": "sample", "method": "ascent"}, "steps must be the ascent's own"),
+        (CLEAN, hidden, {"memory_bytes": 10**5}, "are restored as a whole and need about"),
+        (CLEAN, "gaussian:2", {}, "operator must be a Degradation, or have A and A_adjoint"),
+        (CLEAN, Mask(torch.ones(64, 64)), {}, "measured must be a tensor of finite"),
+        (torch.full((1, 1, 64, 64), float("nan")), Mask(torch.ones(64, 64)), {}, "measured must be a tensor of finite"),
+    ):
+        with pytest.raises(WavdiffError, match=said):
+            wavdiff.restore(given, operator, **settings)

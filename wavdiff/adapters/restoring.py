@@ -13,7 +13,7 @@ from wavdiff.restoration.inverse import Way, prior_of, solve_inverse
 from wavdiff.restoration.plain import Mode
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.system.errors import WavdiffError
-from wavdiff.system.messages import check_sigma
+from wavdiff.system.messages import check_sigma, real_number, shown
 
 
 def restore(
@@ -27,7 +27,8 @@ def restore(
     steps: int | None = None,
     refinements: int | None = None,
     seed: int = 0,
-    limits: tuple[float, float] = (0.0, 1.0),
+    limits: tuple[float, float] | None = None,
+    memory_bytes: int = 1 << 30,
 ) -> Any:
     """Pictures from what was measured of them, y = A x + white noise, with a denoiser as the prior.
 
@@ -43,7 +44,8 @@ def restore(
         steps: noise levels; default 20 of means, 25 of draws.
         refinements: products with the denoiser's Jacobian in every step, with an operator.
         seed: of draws; picture k uses `seed` + k.
-        limits: black and white of the pictures that the operator is for.
+        limits: with an operator: black and white of the pictures that it is for; None: (0, 1).
+        memory_bytes: with a `Degradation`: what its arrays may take, about 160 for every value of the result.
 
     Returns:
         With a `Degradation` the same kind and type; with an operator (B, C, H, W) within `limits` but for overshoot.
@@ -52,13 +54,27 @@ def restore(
         WavdiffError: numbers out of range, settings that do not go together, or a picture that does not fit.
     """
     if isinstance(operator, Degradation):
+        if refinements is not None or limits is not None:
+            raise WavdiffError("refinements and limits are for operators; leave them out with a Degradation")
         sigma = check_sigma(noise, "noise")
         request = RestorationRequest(
-            "restore", sigma=sigma, degradation=operator, mode=mode, method=method, steps=steps, seed=seed
+            "restore",
+            sigma=sigma,
+            degradation=operator,
+            mode=mode,
+            method=method,
+            steps=steps,
+            seed=seed,
+            memory_bytes=memory_bytes,
         )
         return restored_pictures(measured, cascade_of(model), request)
-    black, white = limits
-    if not white > black:
+    if not (hasattr(operator, "A") and hasattr(operator, "A_adjoint")):
+        raise WavdiffError(f"operator must be a Degradation, or have A and A_adjoint, got {shown(operator)}")
+    if not (isinstance(measured, torch.Tensor) and measured.is_floating_point() and measured.isfinite().all()):
+        raise WavdiffError("measured must be a tensor of finite floating-point numbers for an operator")
+    noise = real_number(noise, "noise")
+    black, white = limits or (0.0, 1.0)
+    if not -float("inf") < black < white < float("inf"):
         raise WavdiffError(f"limits must be black and white, black below white, got {limits}")
     if not 0 <= noise < float("inf"):
         raise WavdiffError(f"noise must be at least 0, got {noise}")

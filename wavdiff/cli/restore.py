@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
-from wavdiff.cli.options import check_number, noise_level, refuse_given
+from wavdiff.cli.options import check_number, noise_level, refuse_existing, refuse_given
 from wavdiff.cli.picture_options import PictureOptions, picture_command
 from wavdiff.system.errors import WavdiffError
 from wavdiff.system.messages import check_sigma, shown
@@ -17,6 +17,7 @@ OPERATORS = {
     "deblur": ("--kernel",),
     "upscale": ("--factor", "--filter"),
     "jpeg": (),
+    "compressed": (),
 }
 """What a picture may have gone through, and the options that say how."""
 
@@ -31,7 +32,7 @@ def restore(
         str,
         typer.Option(
             "--op",
-            metavar="inpaint|deblur|upscale|jpeg",
+            metavar="inpaint|deblur|upscale|jpeg|compressed",
             help="What is to be undone; several with +, such as deblur+upscale: blurred, reduced, pixels lost.",
         ),
     ],
@@ -78,6 +79,8 @@ def restore(
         if name not in names:
             alone = {option: given[option] is not None for option in options}
             refuse_given(alone, f"is of --op {name}, got --op {op}")
+    if "compressed" in names and len(names) > 1:
+        raise WavdiffError(f"--op compressed stands alone: its file has all measurements, got {shown(op)}")
     if "deblur" in names and kernel is None:
         raise WavdiffError("--op deblur needs the blur: give --kernel, such as gaussian:2.0")
     check_number("--factor", factor, 2, 16)
@@ -89,9 +92,15 @@ def restore(
     from wavdiff.system.allocator import keep_freed_memory
 
     keep_freed_memory()  # before torch starts threads
+    if "compressed" in names:
+        _compressed(pictures, level, method, mode)
+        return
     from wavdiff.images import read_colour
     from wavdiff.restoration.degradations import Degradation, read_mask
+    from wavdiff.restoration.inverse import Way
 
+    refuse_given({"--noise": bool(level) and "jpeg" in names}, "has no meaning with --op jpeg: the file says its own")
+    Way("sample" if mode == "sample" or pictures.samples else "mean", cast(Any, method), pictures.steps)
     what: dict[str, Any] = {"kernel": kernel, "grow": grow, "jpeg": "jpeg" in names}
     what |= {"opacity": "inpaint" in names and mask is None and colour_lost is None}
     if mask is not None:
@@ -102,3 +111,37 @@ def restore(
         what |= {"factor": factor or 2, "filter": filter or "bicubic"}
     own = {"sigma": level, "degradation": Degradation(**what), "method": method}
     pictures.restore("restore", "_restored", mode == "sample", "--mode sample", own)
+
+
+def _compressed(pictures: PictureOptions, noise: float, method: str | None, mode: str) -> None:
+    """Pictures of .npz files of measurements."""
+    defaults = PictureOptions([])
+    for option in ("samples", "interval", "pages", "quality", "strength", "colour", "skip_existing", "dry_run"):
+        given = getattr(pictures, option) != getattr(defaults, option)
+        refuse_given({f"--{option.replace('_', '-')}": given}, "has no meaning with --op compressed")
+    from wavdiff.adapters.restoring import restore as restored
+    from wavdiff.api import load
+    from wavdiff.images import check_output_path, save_image
+    from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL
+    from wavdiff.restoration.inverse import misfit
+    from wavdiff.restoration.measurements import read_measurements
+    from wavdiff.system.devices import computing_in
+
+    sources, targets = [Path(name) for name in pictures.inputs], []
+    for source in sources:
+        place = source.parent if pictures.out is None else Path(pictures.out)
+        name = f"{source.stem}{pictures.suffix or '_restored'}.{(pictures.ext or 'png').lstrip('.')}"
+        is_file = pictures.out is not None and len(sources) == 1 and place.suffix
+        targets.append(place if is_file else place / name)
+        check_output_path(targets[-1])
+    refuse_existing(targets, pictures.overwrite)
+    model = load(pictures.model or DEFAULT_RESTORATION_MODEL)
+    for source, target in zip(sources, targets, strict=True):
+        found = read_measurements(source)
+        settings: Any = {"noise": noise, "mode": mode, "method": method, "steps": pictures.steps, "seed": pictures.seed}
+        with computing_in(pictures.precision):
+            picture = restored(found.measured, found.operator, model=model, **settings)
+        save_image(target, 2 * picture[0] - 1)
+        off = misfit(found.operator, found.measured, picture)
+        typer.echo(str(target))
+        typer.echo(f"what was measured is met to {off:.2g} rms", err=True)

@@ -74,6 +74,7 @@ def upscale(
         )
     if filter is not None:
         others = {"--size": size is not None, "--longest": longest is not None, "--denoise": denoise}
+        others |= {"--quality": pictures.quality != "fast", "--strength": pictures.strength < 1}
         refuse_given(others, f"does not go with --filter {filter}: give --factor, and --sigma where there is noise")
         if own["factor"] not in range(2, 17):
             raise WavdiffError(f"--factor with --filter must be a whole number from 2 to 16, got {own['factor']:g}")

@@ -70,9 +70,11 @@ def opacity_of(source: Source, *, filled: bool = False) -> Read | None:
     """The opacity of a picture by its rectangles, (1, h, w) in [0, 1], `filled` with 1; None: it has none."""
 
     def read(where: Rectangle) -> Tensor:
+        if filled:
+            return torch.ones(1, where.height, where.width)
         alpha = source.read(where).alpha
         assert alpha is not None
-        return torch.ones_like(alpha) if filled else alpha
+        return alpha
 
     return read if source.info.has_alpha else None
 

@@ -19,11 +19,12 @@ from wavdiff.images.resampling import ResizeMethod
 from wavdiff.restoration.operators import Blur, Mask, Operator, Product, Reduction
 from wavdiff.restoration.plain import Plain
 from wavdiff.system.errors import WavdiffError
-from wavdiff.system.messages import shown
+from wavdiff.system.messages import shown, whole_number
 
 FILTERS: tuple[str, ...] = (*get_args(ResizeMethod), "gaussian:S")
 LARGEST_KERNEL = 255
 LARGEST_FACTOR = 16
+LARGEST_GAUSSIAN = 64
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Problem:
     exact: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Degradation:
     """A picture that was blurred, then reduced, and of which then pixels were lost; any of the three.
 
@@ -72,10 +73,25 @@ class Degradation:
     jpeg: JpegCoefficients | bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.kernel, str):
-            object.__setattr__(self, "kernel", read_kernel(self.kernel))
-        if isinstance(self.filter, str):
-            object.__setattr__(self, "filter", read_filter(self.filter))
+        kernel, filter = self.kernel, self.filter
+        if kernel is not None:
+            kernel = read_kernel(kernel) if isinstance(kernel, str) else torch.as_tensor(kernel).float()
+            if kernel.ndim != 2 or not bool(kernel.isfinite().all()) or abs(float(kernel.sum()) - 1) > 1e-3:
+                raise WavdiffError(
+                    f"a kernel is (kh, kw), finite, of sum 1, got {tuple(kernel.shape)}, {kernel.sum():g}"
+                )
+            object.__setattr__(self, "kernel", kernel)
+        filter = read_filter(filter) if isinstance(filter, str) else filter
+        if not isinstance(filter, str) and not 0.01 <= filter <= LARGEST_GAUSSIAN:
+            raise WavdiffError(f"a Gaussian filter must be between 0.01 and {LARGEST_GAUSSIAN} pixels, got {filter}")
+        object.__setattr__(self, "filter", filter)
+        for name in ("factor", "grow"):
+            object.__setattr__(self, name, whole_number(getattr(self, name), name))
+        colour = self.colour
+        if colour is not None and not (len(colour) == 3 and all(value in range(256) for value in colour)):
+            raise WavdiffError(f"a colour has three whole numbers from 0 to 255, got {shown(colour)}")
+        if self.grow and not self.loses:
+            raise WavdiffError(f"grow is for lost pixels, and none are said to be, got {self.grow}")
         if self.hidden is not None:
             hidden = torch.as_tensor(self.hidden)
             if hidden.ndim != 2:
@@ -153,10 +169,11 @@ class Degradation:
             lost |= self.hidden
         if self.colour is not None:
             wanted = torch.tensor(self.colour, dtype=torch.float32)[:, None, None] / 127.5 - 1
-            lost |= ((values[0] - wanted).abs() < 0.5 / 127.5).all(dim=0)
+            seen = values[0] if picture.colour is None else picture.colour(whole(picture.size))
+            lost |= ((seen - wanted).abs() < 0.5 / 127.5).all(dim=0)
         if self.opacity:
             if picture.opacity is None:
-                raise WavdiffError("the picture has no opacity that says what is lost; give --mask or --colour")
+                raise WavdiffError("the picture has no opacity that says what is lost; give --mask or --colour-lost")
             lost |= picture.opacity(whole(picture.size))[0] == 0
         if self.grow:
             reach = 2 * self.grow + 1
@@ -169,12 +186,14 @@ class Degradation:
 
 
 def read_mask(path: Path) -> Tensor:
-    """(H, W) bool of a picture: lost where it is nearer to white than to black.
+    """(H, W) bool of a picture: lost where it is nearer to white than to black, and opaque.
 
     Raises:
         WavdiffError: it cannot be read.
     """
-    return load_image(path).pixels.mean(dim=0) > 0
+    image = load_image(path)
+    white = image.pixels.mean(dim=0) > 0
+    return white if image.alpha is None else white & (image.alpha[0] > 0.5)
 
 
 def read_kernel(text: str) -> Tensor:
@@ -186,6 +205,8 @@ def read_kernel(text: str) -> Tensor:
     """
     name, _, rest = text.partition(":")
     if name not in ("gaussian", "disk", "motion"):
+        if rest and not Path(text).exists():
+            raise WavdiffError(f"a kernel is gaussian:S, disk:R, motion:LENGTH,ANGLE or a picture, got {shown(text)}")
         weights = load_image(Path(text)).pixels.mean(dim=0) + 1
         if not float(weights.sum()) > 0:
             raise WavdiffError(f"{text}: a kernel needs a pixel that is not black")
@@ -193,11 +214,13 @@ def read_kernel(text: str) -> Tensor:
     try:
         numbers = [float(part) for part in rest.split(",")]
         most = LARGEST_KERNEL // 8 if name == "gaussian" else LARGEST_KERNEL // 2
-        if len(numbers) != (2 if name == "motion" else 1) or not 0 < numbers[0] <= most:
+        if len(numbers) != (2 if name == "motion" else 1) or not all(math.isfinite(number) for number in numbers):
             raise ValueError
     except ValueError:
         rule = "motion:LENGTH,ANGLE" if name == "motion" else f"{name}:NUMBER"
-        raise WavdiffError(f"a kernel is written {rule}, with positive numbers, got {shown(text)}") from None
+        raise WavdiffError(f"a kernel is written {rule}, got {shown(text)}") from None
+    if not 0.1 <= numbers[0] <= most:
+        raise WavdiffError(f"the size of a {name} kernel must be between 0.1 and {most} pixels, got {shown(text)}")
     return _kernel(name, *numbers)
 
 
@@ -234,8 +257,9 @@ def read_filter(text: str) -> ResizeMethod | float:
             size = float(rest)
         except ValueError:
             size = 0.0
-        if 0 < size <= 64:
+        if 0.01 <= size <= LARGEST_GAUSSIAN:
             return size
+        raise WavdiffError(f"a Gaussian filter must be between 0.01 and {LARGEST_GAUSSIAN} pixels, got {shown(text)}")
     elif text in get_args(ResizeMethod):
         return cast(ResizeMethod, text)
     raise WavdiffError(f"a filter must be one of {', '.join(FILTERS)}, got {shown(text)}")

@@ -7,7 +7,7 @@ Every method is a walk of a `Guided` denoiser:
 | `moments`, mean | the spectrum of the scales | x becomes E[x | x_s = x, y], level after level; no noise |
 | `moments`, draw | the denoiser's Jacobian | the reverse diffusion of posterior draws |
 | `splitting`, mean | level^2 | as the mean of `moments`: half-quadratic splitting |
-| `ascent`, draw | level^2, noise-free constraint | the stochastic ascent of Kadkhodaie and Simoncelli |
+| `ascent`, draw | level^2 | the stochastic ascent of Kadkhodaie and Simoncelli |
 
 Draws of `moments` are exact for a Gaussian prior but for the steps of the solver (tests/restoration/test_inverse.py).
 They begin at the highest level that the denoiser knows, around the mean of a Gaussian model with the right spectrum.
@@ -36,8 +36,9 @@ from wavdiff.restoration.operators import Operator
 from wavdiff.restoration.plain import Effort, Noise, Plain
 from wavdiff.restoration.request import RestorationRequest
 from wavdiff.restoration.tasks import Denoise
+from wavdiff.system.devices import computing_in
 from wavdiff.system.errors import WavdiffError
-from wavdiff.system.messages import shown
+from wavdiff.system.messages import shown, whole_number
 
 Method = Literal["moments", "splitting", "ascent"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -79,6 +80,9 @@ class Way:
             raise WavdiffError(f"method {self.method} has mode {other}, got {self.mode}")
         if self.refinements and self.method not in (None, "moments"):
             raise WavdiffError(f"refinements are for the method moments, got {self.method}")
+        if self.steps is not None and (self.method == "ascent" or whole_number(self.steps, "steps") < 1):
+            rule = "the ascent's own" if self.method == "ascent" else "at least 1"
+            raise WavdiffError(f"steps must be {rule}, got {shown(self.steps)}")
         if self.refinements is not None and not 0 <= self.refinements <= 100:
             raise WavdiffError(f"refinements must be between 0 and 100, got {self.refinements}")
 
@@ -114,6 +118,8 @@ def solve_inverse(
     Returns:
         (B, C, H, W), library units.
     """
+    if hasattr(operator, "measured"):  # whatever a picture holds where it was not measured
+        measured = operator.measured(measured)
     shape = operator.A_adjoint(measured).shape
     method, draws = effort.method or "moments", effort.mode == "sample"
     spectrum = covariance or Spectrum(scale_stds(denoiser), (shape[-2], shape[-1]))
@@ -138,7 +144,9 @@ def solve_inverse(
             own = getattr(denoiser, "schedule", POSTERIOR)
             walker = replace(own, steps=effort.steps or DRAW_STEPS).beginning_at(top / denoiser.std)
             x = x + top * draw_noise(x.shape[1:], generators, x)
-        x = solve(_Told(guided, effort, walker), x, walker, seeds)
+        # Differences of nearly equal answers need the precision.
+        with computing_in("float32" if effort.products else None):
+            x = solve(_Told(guided, effort, walker), x, walker, seeds)
     return met(operator, measured, x) if noise == 0 else x
 
 

@@ -49,6 +49,10 @@ class Mask:
         """See `Operator`."""
         return self.A(y)
 
+    def measured(self, y: Tensor) -> Tensor:
+        """Measurements without what was not measured."""
+        return self.A(y)
+
 
 class Blur:
     """Convolution, of which only what lies within the picture is seen: beyond its border the scene goes on, unknown.
@@ -89,7 +93,7 @@ class Reduction:
         size: (height, width) of the large picture.
         small: (height, width) of the reduced one.
         method: "bicubic", "lanczos" or "box", widened as Pillow does; or the Gaussian's standard deviation in pixels
-            of the large picture, of which those nearest to the centres of the small one's are kept.
+            of the large picture, of which those at or before the centres of the small one's are kept.
     """
 
     def __init__(self, size: tuple[int, int], small: tuple[int, int], method: ResizeMethod | float) -> None:
@@ -110,7 +114,7 @@ def _reducing(side: int, small: int, method: ResizeMethod | float) -> Tensor:
     if isinstance(method, str):
         return _sparse(resize(torch.eye(side)[None], (small, side), method)[0])
     step = side / small
-    centres = ((torch.arange(small, dtype=torch.float64) + 0.5) * step - 0.5).round()
+    centres = ((torch.arange(small, dtype=torch.float64) + 0.5) * step - 0.5 + 1e-9).floor()
     places = torch.arange(side, dtype=torch.float64)
     weights = (-((places[None] - centres[:, None]) ** 2) / (2 * method**2)).exp()
     weights[(places[None] - centres[:, None]).abs() > 4 * method + 0.5] = 0
@@ -166,6 +170,10 @@ class Frequencies:
         """Measurements (B, 2 C, H, W): real parts, then imaginary parts; 0 where nothing was measured."""
         measured = self.kept.to(x) * torch.fft.fft2(x, norm="ortho")
         return torch.cat([measured.real, measured.imag], dim=1)
+
+    def measured(self, y: Tensor) -> Tensor:
+        """Measurements without what was not measured."""
+        return self.kept.to(y) * y
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         """See `Operator`."""

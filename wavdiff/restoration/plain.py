@@ -24,6 +24,7 @@ class Plain:
         channels: 1 or 3.
         compressed: whether it comes from a JPEG file.
         step: between the values that it can have, in its range [0, 1].
+        colour: the colour of the picture that it is of, as it is in the file; None: it is that.
         opacity: gives it, (1, h, w) in [0, 1]; None: it has none.
     """
 
@@ -33,6 +34,7 @@ class Plain:
     compressed: bool = False
     step: float = 1 / 255
     opacity: Read | None = None
+    colour: Read | None = None
 
     def hand_over(self, write: Write) -> None:
         """Give the picture to `write`, band of rows by band of rows."""

@@ -136,7 +136,12 @@ class RestorationRequest:
         unfit = {"quality": self.quality != "fast", "strength": self.strength < 1, "colour": self.colour != "channels"}
         unfit |= {"solver": self.solver is not None}
         if self.degradation is not None and self.degradation.jpeg:
-            unfit |= {"samples": self.samples > 0, "mode": self.mode == "sample", "method": self.method is not None}
+            unfit |= {
+                "sigma": bool(self.sigma),
+                "samples": self.samples > 0,
+                "mode": self.mode == "sample",
+                "method": self.method is not None,
+            }
         of = " of JPEG files" if self.degradation is not None and self.degradation.jpeg else ""
         for name, given in unfit.items():
             if given:

@@ -101,8 +101,7 @@ class Restorer:
         self._copies = copies_of(request.quality, self.task.factor, may_turn=is_local(cascade))
         if len(self._copies) < QUALITIES[request.quality]:
             self.messages.append("this model knows pictures that stand upright: the mean of two copies, one mirrored")
-        colours = request.samples or len(self._copies)
-        self._walks = colours + int(info.has_key) + int(self._enlarges_alpha)
+        self._walks = (request.samples or len(self._copies)) + int(info.has_key) + int(self._enlarges_alpha)
         self._walked = 0
         self._known: Any = None
         self._cleaned: Callable[[Read], Read] | None = None
@@ -113,7 +112,7 @@ class Restorer:
     def prepare(self) -> None:
         """Make the planes beside colour, and study the picture."""
         if self._enlarges_alpha:
-            self.alpha = self._side_plane("alpha", "")
+            self.alpha = self._side_plane("alpha", "opacity: ")
         if self.reader.info.has_key:
             self.key = self._side_plane("key", "black ink: ")
         if self.request.verb == "denoise" and not self.request.add_noise:
@@ -204,7 +203,8 @@ class Restorer:
 
         info = self.reader.info
         channels, step = self.channels if name == "colour" else 1, info.step / self._white
-        return Plain(read, info.size, channels, info.format == "JPEG", step, opacity_of(self.reader))
+        beside = (opacity_of(self.reader), lambda where: self.reader.read(where).colour)
+        return Plain(read, info.size, channels, info.format == "JPEG", step, *beside)
 
     def _side_plane(self, name: str, prefix: str) -> Plane:
         """The restored opacity or ink, always as the mean; opacity stays within its surroundings."""

@@ -49,8 +49,8 @@ class Restore:
         self.cascade, self.request = cascade, request
         self.degradation = cast(Degradation, request.degradation)
         self.factor = self.degradation.factor
-        self.enlarges_opacity = self.factor > 1 or self.degradation.kernel is not None
         self.fills_opacity = self.degradation.opacity
+        self.enlarges_opacity = not self.fills_opacity and (self.factor > 1 or self.degradation.kernel is not None)
 
     def study(self, picture: Plain, name: str, messages: list[str]) -> Known:
         """The picture as a measurement."""
@@ -58,10 +58,12 @@ class Restore:
         margins = (0, 0) if kernel is None else (kernel.shape[0], kernel.shape[1])
         rows, columns = (side * self.factor + margin for side, margin in zip(picture.size, margins, strict=True))
         needed = BYTES_PER_VALUE * picture.channels * rows * columns
+        if self.factor > 1:
+            needed += 12 * (rows**2 + columns**2)  # the reduction's matrices, before they are sparse
         if needed > self.request.memory_bytes:
             raise WavdiffError(
                 f"{columns}x{rows} pixels are restored as a whole and need about {needed / 1e9:.1f} GB; "
-                f"give --memory {math.ceil(needed / 1e9)}GB, or a part of the picture"
+                f"give --memory {math.ceil(needed / 1e9)}GB (memory_bytes), or a part of the picture"
             )
         if self.degradation.jpeg:
             return Known(None, messages, name)
@@ -80,7 +82,8 @@ class Restore:
             x = solve_inverse(denoiser, problem.operator, problem.measured, noise, [effort.seed], way)
             result = problem.cut(x)[0]
             off = 127.5 * misfit(problem.operator, problem.measured, x)
-        line = f"what is known of the picture is met to {off:.2g}/255 rms"
+        line = "" if effort.mode == "mean" else "a draw: "
+        line += f"what is known of the picture is met to {off:.2g}/255 rms"
         known.say(line + (f" (noise {127.5 * noise:.2g}/255)" if noise else ""))
         write(whole((result.shape[-2], result.shape[-1])), result.clone())
 

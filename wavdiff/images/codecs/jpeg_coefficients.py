@@ -87,14 +87,16 @@ def read_jpeg_coefficients(source: Path | BinaryIO) -> JpegCoefficients:
             path = Path(copy.name)
         try:
             with Image.open(path) as image:
-                image.load()
                 kind, mode = image.format, image.mode
                 orientation = image.getexif().get(ORIENTATION, 1)
-        except (OSError, SyntaxError) as error:
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise WavdiffError(f"{name}: not a JPEG file that can be read ({error})") from error
         if kind not in ("JPEG", "MPO"):
             raise WavdiffError(f"{name}: --op jpeg is for JPEG files as they were saved, got {kind}")
-        file: Any = jpeglib.read_dct(os.fspath(path))
+        try:
+            file: Any = jpeglib.read_dct(os.fspath(path))
+        except Exception as error:  # jpeglib's own are of many kinds
+            raise WavdiffError(f"{name}: its cosine coefficients cannot be read ({error})") from error
     space = str(file.jpeg_color_space).rpartition("_")[2]
     if {"L": "GRAYSCALE", "RGB": "YCbCr"}.get(mode) != space:
         raise WavdiffError(f"{name}: a JPEG file in gray or YCbCr is needed, got {space}")
