@@ -342,10 +342,16 @@ def restorer(desk: Path, monkeypatch: pytest.MonkeyPatch) -> Restorer:
         restore_file=stand_in.restore_file,
         planned_outputs=stand_in.planned_outputs,
     )
-    pipeline = SimpleNamespace(DEFAULT_RESTORATION_MODEL="photos", load_cascade=lambda model, device: FakeCascade())
+    folders = SimpleNamespace(DEFAULT_RESTORATION_MODEL="photos")
+    saved = SimpleNamespace(load_cascade=lambda model, device: FakeCascade())
     monkeypatch.setitem(sys.modules, "wavdiff.restoration", restoration)
-    monkeypatch.setitem(sys.modules, "wavdiff.models.folders", pipeline)
-    sizes = SimpleNamespace(target_size=lambda request, size: tuple(int(side * request.factor) for side in size))
+    monkeypatch.setitem(sys.modules, "wavdiff.models.folders", folders)
+    monkeypatch.setitem(sys.modules, "wavdiff.models.cascade.saved", saved)
+
+    def size_of_result(request: FakeRequest, size: tuple[int, int]) -> tuple[int, ...]:
+        return tuple(int(side * request.factor) if request.verb == "upscale" else side for side in size)
+
+    sizes = SimpleNamespace(size_of_result=size_of_result)
     monkeypatch.setitem(sys.modules, "wavdiff.restoration.target_size", sizes)
     return stand_in
 
