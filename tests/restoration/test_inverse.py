@@ -151,6 +151,14 @@ def test_draws_are_those_of_the_closed_form(name: str) -> None:
     assert 0.88 < float((off.abs() < 1.6449 * spread).double().mean()) < 0.92
 
 
+def test_default_draws_are_somewhat_too_wide() -> None:
+    """25 levels from pure noise and one product: what docs/restore.md says."""
+    operator, model, count = operators()["mask"], GaussianCascade(side=SIDE), 400
+    measured, mean, covariance = problem(operator, 0.02, count)
+    off = solve_inverse(model, operator, measured, 0.02, range(count), Way("sample")).flatten(1) - mean
+    assert 1 < float(off.square().sum(dim=1).mean() / covariance.trace()) < 1.2
+
+
 def test_the_ascent_meets_the_measurement_and_draws_around_the_mean() -> None:
     operator, model = operators()["mask"], GaussianCascade(side=SIDE)
     measured, mean, covariance = problem(operator, 0.0, 6)

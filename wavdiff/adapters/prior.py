@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from wavdiff import api
 from wavdiff.models.cascade.model import WaveletCascade
-from wavdiff.models.cascade.saved import load_cascade
 from wavdiff.models.folders import DEFAULT_RESTORATION_MODEL
 from wavdiff.system.errors import WavdiffError
 
@@ -50,7 +49,7 @@ class Prior(nn.Module):
         black, white = limits
         if not -float("inf") < black < white < float("inf"):
             raise WavdiffError(f"limits must be black and white, black below white, got {limits}")
-        cascade = load_cascade(model) if isinstance(model, str | Path) else model
+        cascade = api.cascade_of(model)
         super().__init__()
         self.cascade = cascade.to(device) if device is not None else cascade
         self.limits = (float(black), float(white))

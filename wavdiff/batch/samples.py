@@ -37,21 +37,23 @@ def walk_picture(walk: list[Tensor]) -> Tensor:
     Returns:
         (C, H', W') in [-1, 1].
     """
-    height, width = walk[-1].shape[-2:]
-    shown = [functional.interpolate(image[:WALK_IMAGES], (height, width), mode="nearest") for image in walk]
-    rows = torch.stack(shown, dim=1).flatten(0, 1)
+    rows = torch.stack(_at_full_size(walk), dim=1).flatten(0, 1)
     return image_grid(rows, columns=len(walk))
 
 
 def walk_frames(walk: list[Tensor], seeds: Sequence[int]) -> list[Tensor]:
     """The walk as frames, one for each scale: the first images side by side, with their seeds and their size."""
-    height, width = walk[-1].shape[-2:]
     frames = []
-    for image in walk:
-        shown = functional.interpolate(image[:WALK_IMAGES], (height, width), mode="nearest")
+    for image, shown in zip(walk, _at_full_size(walk), strict=True):
         size = f"{image.shape[-1]}x{image.shape[-2]}"
         frames.append(labelled_grid(shown, [f"{seed}: {size}" for seed in seeds[: len(shown)]], columns=4))
     return [*frames, frames[-1], frames[-1]]  # the last is looked at longest
+
+
+def _at_full_size(walk: list[Tensor]) -> list[Tensor]:
+    """The first images of every scale, every pixel as a square, in the size of x_0."""
+    size = tuple(walk[-1].shape[-2:])
+    return [functional.interpolate(image[:WALK_IMAGES], size, mode="nearest") for image in walk]
 
 
 def write_samples(

@@ -7,6 +7,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from wavdiff.batch.jobs import name_outputs
+from wavdiff.batch.sources import Source
 from wavdiff.cli.options import check_number, noise_level, refuse_existing, refuse_given
 from wavdiff.cli.picture_options import PictureOptions, picture_command
 from wavdiff.system.errors import WavdiffError
@@ -127,13 +129,11 @@ def _compressed(pictures: PictureOptions, noise: float, method: str | None, mode
     from wavdiff.restoration.measurements import read_measurements
     from wavdiff.system.devices import computing_in
 
-    sources, targets = [Path(name) for name in pictures.inputs], []
-    for source in sources:
-        place = source.parent if pictures.out is None else Path(pictures.out)
-        name = f"{source.stem}{pictures.suffix or '_restored'}.{(pictures.ext or 'png').lstrip('.')}"
-        is_file = pictures.out is not None and len(sources) == 1 and place.suffix
-        targets.append(place if is_file else place / name)
-        check_output_path(targets[-1])
+    sources = [Path(name) for name in pictures.inputs]
+    naming = name_outputs(pictures.out, len(sources) > 1, "_restored", pictures.suffix, pictures.ext)
+    targets = [naming.target(Source(source.with_suffix(".png"), source.parent)) for source in sources]
+    for target in targets:
+        check_output_path(target)
     refuse_existing(targets, pictures.overwrite)
     model = load(pictures.model or DEFAULT_RESTORATION_MODEL)
     for source, target in zip(sources, targets, strict=True):

@@ -9,6 +9,7 @@ from typing import Any
 
 from wavdiff.evaluation.scores import Rows
 from wavdiff.evaluation.tables import above, methods_of
+from wavdiff.system.colours import OKABE_ITO
 from wavdiff.system.errors import WavdiffError
 
 
@@ -28,8 +29,6 @@ def pyplot() -> Any:
     return plots
 
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Of Okabe and Ito, "Color universal design" (2008), which people with any colour vision tell apart."""
 LABEL_GAP = 0.055
 """Of an axis' height, between two names beside their lines."""
 
@@ -54,7 +53,7 @@ def plot_denoising(rows: Rows, single: Sequence[Rows] = ()) -> bytes:
     axes.axhline(0, color="black", linewidth=0.8)
     gains, singles = above(rows, reference), [above(table, reference) for table in single]
     ends = {reference if reference == "BM3D" else "noisy": (0.0, "black")}
-    for name, colour in zip(methods_of(gains), itertools.cycle(COLOURS)):
+    for name, colour in zip(methods_of(gains), itertools.cycle(OKABE_ITO)):
         heights = [row[name]["psnr"] for row in gains.values()]
         axes.plot(places, heights, marker="o", color=colour)
         _scatter(axes, name, levels, singles, alpha=0.3, color=colour)
@@ -74,7 +73,7 @@ def plot_enlarging(rows: Rows, single: Sequence[Rows] = ()) -> bytes:
     gains, singles = above(rows, "bicubic"), [above(table, "bicubic") for table in single]
     names = methods_of(gains)
     width = 0.8 / max(len(names), 1)
-    for index, (name, colour) in enumerate(zip(names, itertools.cycle(COLOURS))):
+    for index, (name, colour) in enumerate(zip(names, itertools.cycle(OKABE_ITO))):
         places = {key: k + (index - (len(names) - 1) / 2) * width for k, key in enumerate(rows) if name in gains[key]}
         axes.bar(
             list(places.values()), [gains[key][name]["psnr"] for key in places], 0.9 * width, label=name, color=colour

@@ -10,6 +10,7 @@ import numpy as np
 
 from wavdiff.images.codecs.arrays import array_format, decode_array, describe_array
 from wavdiff.images.codecs.decoding import decode
+from wavdiff.images.codecs.exif import turns
 from wavdiff.images.codecs.headers import describe
 from wavdiff.images.codecs.opening import opened
 from wavdiff.images.disk_array import SPOOL_BYTES, DiskArray, temporary_file
@@ -85,8 +86,7 @@ class PictureReader:
     def __init__(self, info: PictureInfo, spool: DiskArray, orientation: int = 1) -> None:
         self.info = info
         self._spool = spool
-        # Rows and columns are exchanged, then rows are reversed, then columns are reversed.
-        self._turn = orientation > 4, orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+        self._turn = turns(orientation)
 
     def read(self, where: Rectangle) -> Planes:
         """Planes of a rectangle of the upright picture.

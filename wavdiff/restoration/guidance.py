@@ -32,7 +32,7 @@ from wavdiff.restoration.operators import Operator, dot, times
 
 Map = Callable[[Tensor], Tensor]
 INNER = 8
-"""Steps of conjugate gradients without calls of the denoiser: with 60 means are no better (docs/restore.md)."""
+"""Steps of conjugate gradients without calls of the denoiser."""
 DIFFERENCE = 0.1
 """Rms of the step of a finite difference, in noise levels."""
 _LEAST = 1e-30
@@ -43,10 +43,6 @@ class Covariance(Protocol):
 
     def after(self, level: Tensor) -> Map:
         """Its product with pictures (B, C, H, W), for levels (B,), library units."""
-        ...
-
-    def prior(self) -> Map:
-        """The product with the covariance of x itself."""
         ...
 
 
@@ -69,7 +65,8 @@ class Spectrum:
         rows = torch.cat([rows[:-1], rows[1:].flip(0)])
         frequency = (rows[:, None] ** 2 + columns[None] ** 2).sqrt()  # 1: the highest of rows or columns
         # The octave of scale k lies between 2^-(k + 1) and 2^-k, most of its energy above the middle.
-        known = [(-(scale + 0.35) * math.log(2), 2 * math.log(2 ** (scale + 1) * std)) for scale, std in rms_of(stds)]
+        details = list(enumerate(stds[:-1])) or [(0, 1.0)]
+        known = [(-(scale + 0.35) * math.log(2), 2 * math.log(2 ** (scale + 1) * std)) for scale, std in details]
         (right, high), (left, low) = known[0], known[-1]
         slope = (high - low) / (right - left) if len(known) > 1 else -2.0
         beyond = 100.0  # a straight line goes on on either side
@@ -84,10 +81,11 @@ class Spectrum:
         energy = level.double().square().reshape(-1, 1, 1, 1)
         if bool((level == level[0]).all()):
             energy = energy[:1]
-        return self._multiplying(self.power.to(level.device) * energy / (self.power.to(level.device) + energy))
+        power = self.power.to(level.device)
+        return self._multiplying(power * energy / (power + energy))
 
     def prior(self) -> Map:
-        """See `Covariance`."""
+        """The product with the covariance of x itself."""
         return self._multiplying(self.power[None, None])
 
     def _multiplying(self, gain: Tensor) -> Map:
@@ -103,22 +101,11 @@ class Spectrum:
 
 
 class Isotropic:
-    """Independent pixels: V = level^2, whatever x is.
-
-    Args:
-        std: rms of x, for what `Covariance` asks of x itself.
-    """
-
-    def __init__(self, std: float) -> None:
-        self.std = std
+    """Independent pixels: V = level^2, whatever x is."""
 
     def after(self, level: Tensor) -> Map:
         """See `Covariance`."""
         return lambda x: times(level.to(x).square(), x)
-
-    def prior(self) -> Map:
-        """See `Covariance`."""
-        return lambda x: self.std**2 * x
 
 
 class Guided:
@@ -132,6 +119,7 @@ class Guided:
         covariance: V, or what preconditions it.
         refinements: products with the denoiser's own Jacobian, a call each; 0: V is `covariance`.
         inner: steps of conjugate gradients on `covariance`.
+        told: called with the number of answers so far, after each.
 
     Attributes:
         calls: of the denoiser, so far.
@@ -149,24 +137,35 @@ class Guided:
         *,
         refinements: int = 0,
         inner: int = INNER,
+        told: Callable[[int], None] | None = None,
     ) -> None:
         self.std, self.top = denoiser.std, denoiser.top
         self.operator, self.measured, self.noise = operator, measured, noise
         self.covariance, self.refinements, self.inner = covariance, refinements, inner
         self._denoiser, self.calls = denoiser, 0
+        self._told, self._answers = told, 0
 
     def denoise(self, noisy: Tensor, level: Tensor, coarse: Coarse | None = None) -> Denoised:
         """See `Denoiser`."""
+        answer = self._answer(noisy, level)
+        self._answers += 1
+        if self._told:
+            self._told(self._answers)
+        return Denoised(answer)
+
+    def _answer(self, noisy: Tensor, level: Tensor) -> Tensor:
         operator = self.operator
         mean = self._mean(noisy, level)
         covariance = self.covariance.after(level)
         rest = self.measured - operator.A(mean)
+        # A little noise even where there is none: A A' may be singular.
+        system = measurement_of(operator, covariance, (1e-6 * level.square()).clamp(min=self.noise**2))
 
         def precondition(residual: Tensor) -> Tensor:
-            return solved(self._system(covariance, level), residual, self.inner)
+            return solved(system, residual, self.inner)
 
         if not self.refinements:
-            return Denoised(mean + covariance(operator.A_adjoint(precondition(rest))))
+            return mean + covariance(operator.A_adjoint(precondition(rest)))
         change, gradient = torch.zeros_like(mean), precondition(rest)
         direction, size = gradient, dot(rest, gradient)
         for number in range(self.refinements):
@@ -182,16 +181,11 @@ class Guided:
                 following, turned = dot(rest, gradient), dot(rest - before, gradient)
                 direction = gradient + times(turned / size.clamp(min=_LEAST), direction)
                 size = following
-        return Denoised(mean + change)
+        return mean + change
 
     def _mean(self, noisy: Tensor, level: Tensor) -> Tensor:
         self.calls += 1
         return self._denoiser.denoise(noisy, level).mean
-
-    def _system(self, covariance: Map, level: Tensor) -> Map:
-        """r^2 + A V A', a little more than that for exact measurements: A A' may be singular."""
-        operator, noise = self.operator, (1e-6 * level.square()).clamp(min=self.noise**2).to(self.measured)
-        return lambda u: times(noise, u) + operator.A(covariance(operator.A_adjoint(u)))
 
     def _jacobian(self, noisy: Tensor, level: Tensor, mean: Tensor, vector: Tensor) -> Tensor:
         """level^2 times the product with the denoiser's Jacobian, which Tweedie's formula says is the covariance."""
@@ -199,25 +193,20 @@ class Guided:
         reach = DIFFERENCE * level.to(vector) / rms
         return times(level.to(vector).square() / reach, self._mean(noisy + times(reach, vector), level) - mean)
 
-    def first(self, steps: int) -> Tensor:
-        """What `covariance` alone makes of the measurement, by so many steps of conjugate gradients."""
-        operator, covariance = self.operator, self.covariance.prior()
-        ones = torch.ones_like(operator.A_adjoint(self.measured))
-        seen = operator.A(ones)
-        level = dot(seen, self.measured) / dot(seen, seen).clamp(min=_LEAST)  # of all: power laws know none
-        middle = times(level, ones)
-        softened = max(self.noise, 0.02)
 
-        def system(u: Tensor) -> Tensor:
-            return softened**2 * u + operator.A(covariance(operator.A_adjoint(u)))
-
-        rest = self.measured - operator.A(middle)
-        return middle + covariance(operator.A_adjoint(solved(system, rest, steps)))
+def spectral_mean(operator: Operator, measured: Tensor, noise: float, spectrum: Spectrum, steps: int) -> Tensor:
+    """What `Spectrum` alone makes of a measurement (see `Guided`), by so many steps of conjugate gradients."""
+    covariance, ones = spectrum.prior(), torch.ones_like(operator.A_adjoint(measured))
+    seen = operator.A(ones)
+    level = dot(seen, measured) / dot(seen, seen).clamp(min=_LEAST)  # of all: power laws know none
+    middle = times(level, ones)
+    system = measurement_of(operator, covariance, torch.full_like(level, max(noise, 0.02) ** 2))
+    return middle + covariance(operator.A_adjoint(solved(system, measured - operator.A(middle), steps)))
 
 
-def rms_of(stds: Sequence[float]) -> list[tuple[int, float]]:
-    """The scales that have details, and their rms; without any, one of rms 1."""
-    return list(enumerate(stds[:-1])) or [(0, 1.0)]
+def measurement_of(operator: Operator, covariance: Map, variance: Tensor) -> Map:
+    """r^2 + A V A', the covariance of what is measured, with noise of a variance (B,)."""
+    return lambda u: times(variance.to(u), u) + operator.A(covariance(operator.A_adjoint(u)))
 
 
 def solved(system: Map, right: Tensor, steps: int) -> Tensor:

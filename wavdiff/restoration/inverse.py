@@ -31,7 +31,7 @@ from wavdiff.models.cascade.model import WaveletCascade
 from wavdiff.models.cascade.solvers import Schedule
 from wavdiff.models.cascade.solving import solve
 from wavdiff.models.random_numbers import draw_noise
-from wavdiff.restoration.guidance import Covariance, Guided, Isotropic, Spectrum, scale_stds, solved
+from wavdiff.restoration.guidance import Guided, Isotropic, Spectrum, scale_stds, solved, spectral_mean
 from wavdiff.restoration.operators import Operator
 from wavdiff.restoration.plain import Effort, Noise, Plain
 from wavdiff.restoration.request import RestorationRequest
@@ -99,9 +99,7 @@ def solve_inverse(
     measured: Tensor,
     noise: float,
     seeds: Sequence[int],
-    effort: Way,
-    *,
-    covariance: Covariance | None = None,
+    way: Way,
 ) -> Tensor:
     """Estimate, or draw from, x given y = A x + noise.
 
@@ -112,8 +110,7 @@ def solve_inverse(
         noise: standard deviation of its white noise, library units; 0: exact, and so met to rounding where A A' is well
             conditioned.
         seeds: one per picture, of draws.
-        effort: how.
-        covariance: of pictures; None: the spectrum of the denoiser's scales.
+        way: how.
 
     Returns:
         (B, C, H, W), library units.
@@ -121,52 +118,39 @@ def solve_inverse(
     if hasattr(operator, "measured"):  # whatever a picture holds where it was not measured
         measured = operator.measured(measured)
     shape = operator.A_adjoint(measured).shape
-    method, draws = effort.method or "moments", effort.mode == "sample"
-    spectrum = covariance or Spectrum(scale_stds(denoiser), (shape[-2], shape[-1]))
-    supposed = spectrum if method == "moments" else Isotropic(denoiser.std)
-    guided = Guided(denoiser, operator, measured, noise, supposed, refinements=effort.products)
+    spectrum = Spectrum(scale_stds(denoiser), (shape[-2], shape[-1]))
+    x = spectral_mean(operator, measured, noise, spectrum, FIRST_STEPS)
     top = denoiser.top * denoiser.std
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    x = Guided(denoiser, operator, measured, noise, spectrum).first(FIRST_STEPS)
-    if not draws:
-        steps = effort.steps or MEAN_STEPS
+    walker = None if way.mode == "mean" else _walker(denoiser, way, top)
+    steps = way.steps or MEAN_STEPS
+
+    def told(done: int) -> None:
+        if way.progress:
+            known = steps if walker is None else walker.calls if isinstance(walker, Schedule) else done + 1
+            way.progress(done, known)
+
+    covariance = spectrum if way.method in (None, "moments") else Isotropic()
+    guided = Guided(denoiser, operator, measured, noise, covariance, refinements=way.products, told=told)
+    if walker is None:
         for number in range(steps):
             level = top * (min(LAST_LEVEL, top / 2) / top) ** (number / max(1, steps - 1))
             x = guided.denoise(x, torch.full((len(x),), level).to(x)).mean
-            if effort.progress:
-                effort.progress(number + 1, steps)
     else:
-        walker: Schedule | Ascent
-        if method == "ascent":
-            first = min(1.0, top / 2)
-            x, walker = x + 2 * first * draw_noise(x.shape[1:], generators, x), Ascent(0.5, sigma_0=first)
-        else:
-            own = getattr(denoiser, "schedule", POSTERIOR)
-            walker = replace(own, steps=effort.steps or DRAW_STEPS).beginning_at(top / denoiser.std)
-            x = x + top * draw_noise(x.shape[1:], generators, x)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        start = 2 * walker.sigma_0 if isinstance(walker, Ascent) else top
+        x = x + start * draw_noise(x.shape[1:], generators, x)
         # Differences of nearly equal answers need the precision.
-        with computing_in("float32" if effort.products else None):
-            x = solve(_Told(guided, effort, walker), x, walker, seeds)
+        with computing_in("float32" if way.products else None):
+            x = solve(guided, x, walker, seeds)
     return met(operator, measured, x) if noise == 0 else x
 
 
-class _Told:
-    """A guided denoiser that says how far it is."""
-
-    mean_draws = 0
-
-    def __init__(self, guided: Guided, effort: Way, walker: Schedule | Ascent) -> None:
-        self.std, self.top, self._guided, self._effort = guided.std, guided.top, guided, effort
-        self._all = walker.calls if isinstance(walker, Schedule) else None
-        self._done = 0
-
-    def denoise(self, noisy: Tensor, level: Tensor, coarse: Coarse | None = None) -> Denoised:
-        """See `Denoiser`."""
-        result = self._guided.denoise(noisy, level)
-        self._done += 1
-        if self._effort.progress:
-            self._effort.progress(self._done, self._all or self._done + 1)
-        return result
+def _walker(denoiser: Denoiser, way: Way, top: float) -> Schedule | Ascent:
+    """What draws walk down, from the noise level `top`, library units."""
+    if way.method == "ascent":
+        return Ascent(0.5, sigma_0=min(1.0, top / 2))
+    own: Schedule = getattr(denoiser, "schedule", POSTERIOR)
+    return replace(own, steps=way.steps or DRAW_STEPS).beginning_at(top / denoiser.std)
 
 
 def met(operator: Operator, measured: Tensor, x: Tensor) -> Tensor:

@@ -22,19 +22,20 @@ BYTES_PER_VALUE = 160
 """Of a picture's arrays and their Fourier transforms at once, for every value of the result."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Known:
     """What `Restore.study` found: the problem of a picture, and where a line on the result goes."""
 
     problem: Problem | None
     messages: list[str]
     name: str
+    told: bool = False
 
     def say(self, line: str) -> None:
         """A line for the user; of several draws the first's."""
-        start = f"{self.name}{line[:12]}"
-        if not any(message.startswith(start) for message in self.messages):
+        if not self.told:
             self.messages.append(self.name + line)
+        self.told = True
 
 
 class Restore:

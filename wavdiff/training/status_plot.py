@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from wavdiff.models.heldout_names import mean_losses, table_of
+from wavdiff.system.colours import OKABE_ITO
 from wavdiff.system.errors import WavdiffError
 from wavdiff.training.status import RunStatus
 
-LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Of Okabe and Ito, "Color universal design" (2008)."""
 FAINT = "#B8CFE0"
 
 
@@ -41,19 +40,19 @@ def status_plot(status: RunStatus, path: Path) -> bool:
         if rows:
             places, values = zip(*rows, strict=True)
             axis.plot(places, values, color=FAINT, linewidth=0.8, label="training")
-            axis.plot(places, smoothed(values), color=LINES[0], label="training, smoothed")
-        _curve(axis, [(step, row[name]) for step, row in losses if name in row], LINES[1], "held out")
+            axis.plot(places, smoothed(values), color=OKABE_ITO[0], label="training, smoothed")
+        _curve(axis, [(step, row[name]) for step, row in losses if name in row], OKABE_ITO[1], "held out")
         axis.set_title(f"loss of {name}")
     gains, gradient = axes[-2], axes[-1]
     tables = [(record["step"], *(_finest(record["heldout"], what) for what in ("psnr", "psnr_in"))) for record in held]
-    for sigma, colour in zip(tables[-1][1] if tables else (), itertools.cycle(LINES)):
+    for sigma, colour in zip(tables[-1][1] if tables else (), itertools.cycle(OKABE_ITO)):
         rows = [
             (step, after[sigma] - before[sigma]) for step, after, before in tables if sigma in after and sigma in before
         ]
         _curve(gains, rows, colour, f"{sigma}/255")
     gains.axhline(0, color="black", linewidth=0.8)
     gains.set(title="held-out PSNR above the noisy image", ylabel="dB")
-    for name, colour in zip(parts, itertools.cycle(LINES)):
+    for name, colour in zip(parts, itertools.cycle(OKABE_ITO)):
         rows = [(record["step"], record["gradient_norm"][name]) for record in steps if name in record["gradient_norm"]]
         _curve(
             gradient,

@@ -30,6 +30,11 @@ _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=\"|='|>))[0-9]")
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298)
 
 
+def turns(orientation: int) -> tuple[bool, bool, bool]:
+    """What brings a picture upright: whether rows and columns are exchanged, then rows reversed, then columns."""
+    return orientation > 4, orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+
+
 def camera_notes(image: Image.Image, late_exif: bytes | None = None) -> tuple[int, bytes | None, bytes | None]:
     """Read the notes of a picture. Damaged ones are passed over: they do not spoil the picture.
 

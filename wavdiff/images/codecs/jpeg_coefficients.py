@@ -11,12 +11,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from wavdiff.images.codecs.exif import camera_notes, turns
+from wavdiff.images.codecs.opening import opened
 from wavdiff.system.errors import WavdiffError
-
-ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -50,47 +49,40 @@ class JpegCoefficients:
 
     def from_upright(self, x: Tensor) -> Tensor:
         """Pictures (..., H, W) as they lie in the file."""
-        x = x.flip(_FLIPS[self.orientation]) if _FLIPS[self.orientation] else x
-        return x.transpose(-1, -2) if self.orientation > 4 else x
+        exchanged, *reversed_ = turns(self.orientation)
+        x = x.flip([axis for axis, back in zip((-2, -1), reversed_, strict=True) if back])
+        return x.transpose(-1, -2) if exchanged else x
 
     def upright(self, x: Tensor) -> Tensor:
         """Pictures (..., H, W) of the file as they are looked at."""
-        x = x.transpose(-1, -2) if self.orientation > 4 else x
-        return x.flip(_FLIPS[self.orientation]) if _FLIPS[self.orientation] else x
-
-
-_FLIPS: dict[int, tuple[int, ...]] = {
-    1: (), 2: (-1,), 3: (-2, -1), 4: (-2,), 5: (), 6: (-1,), 7: (-2, -1), 8: (-2,),
-}  # fmt: skip
+        exchanged, *reversed_ = turns(self.orientation)
+        x = x.transpose(-1, -2) if exchanged else x
+        return x.flip([axis for axis, back in zip((-2, -1), reversed_, strict=True) if back])
 
 
 def read_jpeg_coefficients(source: Path | BinaryIO) -> JpegCoefficients:
     """The coefficients of a file or stream.
 
     Raises:
-        WavdiffError: no JPEG file, one in CMYK or RGB, or jpeglib is not installed.
+        WavdiffError: no JPEG file that can be read, one in CMYK or RGB, or jpeglib is not installed.
     """
     try:
         import jpeglib
     except ImportError as error:
         raise WavdiffError('JPEG coefficients are read by jpeglib: pip install "wavdiff[jpeg]"') from error
-    name = source if isinstance(source, Path) else "standard input"
-    with ExitStack() as opened:
+    name = str(source) if isinstance(source, Path) else "standard input"
+    with ExitStack() as stack:
         if isinstance(source, Path):
             path = source
         else:
-            copy = opened.enter_context(NamedTemporaryFile(suffix=".jpg"))
+            copy = stack.enter_context(NamedTemporaryFile(suffix=".jpg"))
             source.seek(0)
             copy.write(source.read())
             copy.flush()
             source.seek(0)
             path = Path(copy.name)
-        try:
-            with Image.open(path) as image:
-                kind, mode = image.format, image.mode
-                orientation = image.getexif().get(ORIENTATION, 1)
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise WavdiffError(f"{name}: not a JPEG file that can be read ({error})") from error
+        with opened(path, name) as image:
+            kind, mode, (orientation, *_) = image.format, image.mode, camera_notes(image)
         if kind not in ("JPEG", "MPO"):
             raise WavdiffError(f"{name}: --op jpeg is for JPEG files as they were saved, got {kind}")
         try:
@@ -106,6 +98,4 @@ def read_jpeg_coefficients(source: Path | BinaryIO) -> JpegCoefficients:
         down, right = (int(each) for each in most // np.asarray(file.samp_factor)[number])
         table = torch.from_numpy(np.asarray(file.qt[file.quant_tbl_no[number]]).astype(np.float32))
         components.append(Component(torch.from_numpy(plane.astype(np.float32)), table, (down, right)))
-    return JpegCoefficients(
-        tuple(components), (int(file.height), int(file.width)), orientation if orientation in _FLIPS else 1
-    )
+    return JpegCoefficients(tuple(components), (int(file.height), int(file.width)), orientation)
